@@ -1,0 +1,15 @@
+"""Morphing Faces: feel what a variational autoencoder has learned.
+
+>>> import morphing_faces as mf
+>>> model = mf.load()
+>>> z = model.sample(3, seed=0)
+>>> model.decode(z).shape == (3, *model.image_shape)
+True
+"""
+
+from .bundle import BundleError
+from .model import Model, Posterior, load
+from .session import Session
+
+__version__ = "0.1.0"
+__all__ = ["BundleError", "Model", "Posterior", "Session", "__version__", "load"]

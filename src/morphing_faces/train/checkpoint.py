@@ -1,0 +1,60 @@
+"""A heavy, resumable checkpoint: one safetensors file (never a pickle), replaced atomically."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..files import whole_file
+
+FORMAT = "1"
+FILE = "checkpoint.safetensors"
+
+
+def save(folder: Path, groups: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    """Write tensors as ``group/name`` and ``state`` as JSON in the header. Either all of it is there, or the old file."""
+    tensors = {
+        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        for group, members in groups.items()
+        for name, tensor in members.items()
+    }
+    with whole_file(folder / FILE) as path:
+        save_file(tensors, path, metadata={"format": FORMAT, "state": json.dumps(state)})
+
+
+def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Read what ``save`` wrote. Raises ``ValueError`` with the remedy when it is damaged or of another version."""
+    path = folder / FILE
+    groups: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{path} has format {metadata.get('format')!r}, this program reads {FORMAT!r}")
+            for key in file.keys():
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete the folder to start again") from None
+    return groups, json.loads(metadata["state"])
+
+
+def has_one(folder: Path) -> bool:
+    """Whether ``folder`` holds a checkpoint to resume from."""
+    return (folder / FILE).is_file()
+
+
+def load_into(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy tensors into a module; a missing or misshapen one is named with its expected and found shape."""
+    for name, own in module.state_dict().items():
+        found = tensors.get(name)
+        if found is None or found.shape != own.shape:
+            shape = "nothing" if found is None else tuple(found.shape)
+            raise ValueError(f"{path}: {name}: expected shape {tuple(own.shape)}, found {shape}; was the recipe changed?")
+    module.load_state_dict(tensors)

@@ -1,0 +1,164 @@
+"""The settings of a training run: one frozen dataclass, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run computes. Each default stands with its reason.
+
+    Raises ``ValueError`` naming the key, its value and what is allowed.
+    """
+
+    # --- the model
+    name: str = "untitled"  # the bundle's name when it is exported
+    network: str = "mlp"  # "mlp" is the 2014 network: fully connected, rectified linear units
+    latent_size: int = 400  # as on the 2014 page; most of them switch themselves off
+    hidden: tuple[int, ...] = (2000, 2000)  # widths of the encoder's hidden layers; the decoder's are the same reversed
+    sigma_min: float = 0.02  # lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges
+
+    # --- the objective
+    kl_weight: float = 1.0  # 1 is the evidence lower bound itself
+    kl_warmup: int = 2000  # steps over which the KL weight grows from 0, so that latents are used before they are priced
+
+    # --- the data
+    mirror: bool = True  # a mirrored face is a face: doubles the data
+    shift: float = 0.0  # random shift of the training pictures, in pixels either way
+    zoom: float = 0.0  # random zoom of the training pictures, as a fraction either way
+    contrast: float = 0.0  # random gain around the picture's mean and random offset, as a fraction either way
+
+    # --- the optimizer
+    batch: int = 256  # pictures a step, over all processes together
+    steps: int = 20_000  # length of the run; the learning rate's cosine ends here
+    learning_rate: float = 1e-3  # peak
+    learning_rate_end: float = 0.02  # the cosine's end, as a fraction of the peak
+    warmup: int = 500  # steps over which the learning rate grows from 0: AdamW's second moments are noise at first
+    beta_2: float = 0.99  # a shorter memory than 0.999: gradients of a VAE change scale as sigma shrinks
+    weight_decay: float = 0.01  # decoupled (AdamW), on matrices only
+    dropout: float = 0.0  # in the encoder's hidden layers: a small set of pictures is otherwise learned by heart
+    clip: float = 1.0  # gradient norm, in nats per pixel value
+    ema: float = 0.999  # decay of the averaged weights, which are the ones exported
+    max_bad_steps: int = 20  # non-finite steps in a row after which the run stops
+
+    # --- the machine
+    seed: int = 0
+    precision: str = "auto"  # "bf16" or "fp32"; auto takes bf16 where the processor multiplies it natively
+    compile: str = "auto"  # "on" or "off"; auto compiles on a GPU, where it helps, and not on a CPU
+    checkpoint_minutes: float = 5.0  # at most this much is lost when the machine dies
+
+    def __post_init__(self) -> None:
+        def need(ok: bool, key: str, allowed: str) -> None:
+            if not ok:
+                raise ValueError(f"{key} = {getattr(self, key)!r}: must be {allowed}")
+
+        need(self.network in ("mlp",), "network", "'mlp'")
+        need(self.precision in ("auto", "bf16", "fp32"), "precision", "'auto', 'bf16' or 'fp32'")
+        need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
+        need(len(self.hidden) > 0 and min(self.hidden) > 0, "hidden", "a list of positive widths")
+        for key in ("latent_size", "batch", "steps", "max_bad_steps"):
+            need(getattr(self, key) >= 1, key, "at least 1")
+        for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes"):
+            need(getattr(self, key) >= 0, key, "0 or more")
+        for key in ("learning_rate", "sigma_min", "clip"):
+            need(getattr(self, key) > 0, key, "more than 0")
+        for key in ("ema", "dropout", "zoom", "contrast", "beta_2"):
+            need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")
+        need(0 <= self.learning_rate_end <= 1, "learning_rate_end", "from 0 to 1")
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some settings changed; unknown keys are refused as in TOML."""
+        return from_dict({**dataclasses.asdict(self), **changes})
+
+    def to_toml(self) -> str:
+        """The settings as TOML text which ``from_toml`` reads back."""
+        return "".join(f"{key} = {_toml_value(value)}\n" for key, value in dataclasses.asdict(self).items())
+
+
+FIELDS: dict[str, Any] = typing.get_type_hints(Config)
+
+
+def from_dict(settings: dict[str, Any], where: str = "settings") -> Config:
+    """Build a ``Config``, refusing unknown keys and wrong types with a line that names them."""
+    for key in settings:
+        if key not in FIELDS:
+            near = difflib.get_close_matches(key, FIELDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(FIELDS)}"
+            raise ValueError(f"{where}: unknown key {key!r}{hint}")
+    return Config(**{key: _coerce(value, FIELDS[key], f"{where}: {key}") for key, value in settings.items()})
+
+
+def from_toml(path: str | Path) -> Config:
+    """Read a recipe file. Raises ``ValueError`` when it is not TOML or a key is unknown, ``FileNotFoundError``."""
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    return from_dict(settings, where=str(path))
+
+
+def recipe(name_or_path: str) -> Config:
+    """A shipped recipe by name (``"classic"``) or any TOML file by path."""
+    shipped = {
+        entry.name.removesuffix(".toml"): entry
+        for entry in resources.files("morphing_faces").joinpath("recipes").iterdir()
+        if entry.name.endswith(".toml")
+    }
+    if name_or_path in shipped:
+        with resources.as_file(shipped[name_or_path]) as path:
+            return from_toml(path)
+    if Path(name_or_path).is_file():
+        return from_toml(name_or_path)
+    raise ValueError(f"no recipe {name_or_path!r}: give a TOML file, or one of {', '.join(sorted(shipped))}")
+
+
+def parse_overrides(pairs: typing.Iterable[str]) -> dict[str, Any]:
+    """Turn ``["batch=64", "hidden=[100, 100]"]`` into a dictionary; values are read as TOML, bare words as text."""
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set {pair!r}: must be key=value, for example --set batch=64")
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[key.strip()] = text.strip()
+    return overrides
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)) or not all(type(item) is int for item in value):
+            raise ValueError(f"{where} = {value!r}: must be a list of whole numbers")
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(kind, types.UnionType) or type(value) is kind:
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+    raise ValueError(f"{where} = {value!r}: must be {names[kind]}")
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return repr(value)

@@ -1,0 +1,402 @@
+"""The training loop, to be read from top to bottom: learning rate, forward, backward, clip, step, log, save."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import math
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from ..files import whole_file
+from . import checkpoint
+from .config import Config, from_toml
+from .coordinates import Posterior, encode_all, to_pictures, whitening
+from .data import Dataset, batches
+from .networks import VAE
+from .objective import active_units, gaussian_log_likelihood, kl_from_prior
+from .sheet import save_sheet
+
+LOG_EVERY = 20  # steps between two readings of the metrics; reading them makes a GPU wait
+
+
+class Interrupted(Exception):
+    """Training was asked to stop (Ctrl-C, SIGTERM); the checkpoint is written. ``signal`` is the number received."""
+
+    def __init__(self, number: int):
+        self.signal = number
+        super().__init__(signal.Signals(number).name)
+
+
+def train(config: Config, dataset: Dataset, run: Path, *, device: str = "auto", progress: bool = True) -> dict[str, Any]:
+    """Train ``config`` on ``dataset`` into the folder ``run``, or resume what is there; returns the last metrics.
+
+    Under ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a resumed run is the
+    uninterrupted one bit for bit. Raises ``ValueError`` when ``run`` holds another configuration or other data,
+    ``FloatingPointError`` when too many steps in a row are not finite, ``Interrupted`` after Ctrl-C or SIGTERM.
+    """
+    with _processes(device) as (place, rank, world):
+        return _train(config, dataset, run, place, rank, world, progress and rank == 0)
+
+
+def _train(
+    config: Config, dataset: Dataset, run: Path, device: torch.device, rank: int, world: int, progress: bool
+) -> dict[str, Any]:
+    if config.batch % world:
+        raise ValueError(f"batch = {config.batch}: must divide by the {world} processes")
+    torch.manual_seed(config.seed)
+    model = VAE(config, dataset.image_shape).to(device)
+    set_data_statistics(model, dataset)
+    model = model.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    optimizer = make_optimizer(model, config)
+    step, bad_steps, seconds = 0, 0, 0.0
+
+    if checkpoint.has_one(run):
+        _check_same_run(run, config, dataset)
+        groups, state = checkpoint.load(run)
+        checkpoint.load_into(model, groups["model"], run)
+        checkpoint.load_into(average, groups["ema"], run)
+        _load_optimizer(optimizer, model, groups["optimizer"], state["optimizer_steps"])
+        step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
+    elif rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        _write_text(run / "config.toml", config.to_toml())
+        _write_text(run / "data.json", json.dumps(dataset.record, indent=1) + "\n")
+
+    use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(device))
+    use_compile = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+    network: Any = DistributedDataParallel(model) if world > 1 else model
+    if use_compile:
+        network = torch.compile(network)
+    writer = _tensorboard(run) if rank == 0 else None
+    noise_source = torch.Generator(device)
+    metrics: dict[str, Any] = {}
+    bad_in_a_row = 0
+    resumed_at, started, saved = step, time.monotonic(), time.monotonic()
+
+    def elapsed() -> float:
+        return seconds + time.monotonic() - started
+
+    def save() -> None:
+        nonlocal metrics
+        if rank == 0:
+            names = {id(p): name for name, p in model.named_parameters()}
+            moments = {
+                f"{key}/{names[id(p)]}": value
+                for p, entry in optimizer.state.items()
+                for key, value in entry.items()
+                if key != "step"
+            }
+            steps = [int(entry["step"]) for entry in optimizer.state.values()]
+            state = {
+                "step": step, "bad_steps": bad_steps, "seconds": elapsed(), "optimizer_steps": max(steps, default=0),
+                "machine": machine(device, world),
+            }  # fmt: skip
+            groups = {"model": model.state_dict(), "ema": average.state_dict(), "optimizer": moments}
+            checkpoint.save(run, groups, state)
+            metrics = {**metrics, **look(average, dataset, run / "sheets" / f"step-{step:07d}.png")}
+            _append_json(run / "log.jsonl", {"step": step, "seconds": round(elapsed(), 1), **metrics})
+            if writer:
+                for key, value in metrics.items():
+                    writer.add_scalar(key, value, step)
+                writer.flush()
+
+    with _signals() as received, tqdm(
+        total=config.steps, initial=step, unit=" steps", disable=not progress, smoothing=0.05
+    ) as bar:
+        pictures = batches(dataset, "train", step, config.steps, config.batch, config.seed, rank, world)
+        for images in pictures:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+
+            # Augmentation and noise come from a generator of their own, seeded by the step: resuming is exact.
+            noise_source.manual_seed((config.seed * 1_000_003 + step) * 4099 + rank)
+            x = augment(to_pictures(images, device), config, noise_source)
+            noise = torch.randn(len(x), config.latent_size, generator=noise_source, device=device)
+            if config.dropout:
+                torch.manual_seed((config.seed * 1_000_033 + step) * 4099 + rank)
+
+            # Forward and backward: the negative evidence lower bound, in nats per pixel value.
+            with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
+                picture, log_sigma, mean, log_variance = network(x, noise)
+            log_likelihood = gaussian_log_likelihood(x, picture, log_sigma).mean()
+            kl = kl_from_prior(mean, log_variance).sum(1).mean()
+            kl_weight = config.kl_weight * min(1.0, (step + 1) / max(config.kl_warmup, 1))
+            loss = (kl_weight * kl - log_likelihood) / x[0].numel()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+
+            # Step. A gradient that is not finite is the same on every process (they were averaged): all skip it.
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            if torch.isfinite(norm):
+                optimizer.step()
+                update_average(average, model, config.ema, step)
+                bad_in_a_row = 0
+            else:
+                bad_steps += 1
+                bad_in_a_row += 1
+            if bad_in_a_row >= config.max_bad_steps:
+                raise FloatingPointError(
+                    f"{bad_in_a_row} steps in a row were not finite (step {step}, loss {loss.item()}): lower "
+                    f"learning_rate (now {config.learning_rate}), raise sigma_min (now {config.sigma_min}), "
+                    f"or set precision=fp32; the last checkpoint is kept in {run}"
+                )
+            step += 1
+
+            # Log.
+            if step % LOG_EVERY == 0 or step == config.steps:
+                metrics |= {
+                    "elbo": (log_likelihood - kl).item(),
+                    "kl": kl.item(),
+                    "mse": F.mse_loss(picture, x).item(),
+                    "sigma": log_sigma.exp().mean().item(),
+                    "gradient_norm": norm.item(),
+                    "pictures_per_second": (step - resumed_at) * config.batch / (time.monotonic() - started),
+                    "bad_steps": bad_steps,
+                }
+                bar.set_postfix_str(_summary(metrics), refresh=False)
+                if writer and step % (10 * LOG_EVERY) == 0:
+                    for key, value in metrics.items():
+                        writer.add_scalar(f"train/{key}", value, step)
+            bar.update()
+
+            # Save: at the interval, at the end, and when asked to stop. All processes leave at the same step.
+            stop = _agree(received[0] if received else 0, device, world)
+            due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+            if step == config.steps or stop or due:
+                save()
+                saved = time.monotonic()
+                bar.set_postfix_str(_summary(metrics))
+            if stop:
+                raise Interrupted(stop)
+    if step >= config.steps and not metrics:
+        metrics = look(average, dataset, run / "sheets" / f"step-{step:07d}.png") if rank == 0 else {}
+    if writer:
+        writer.close()
+    return metrics
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """Linear warm-up to the peak, then half a cosine down to ``learning_rate_end`` times the peak."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    end = config.learning_rate_end
+    return config.learning_rate * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def make_optimizer(model: VAE, config: Config) -> torch.optim.Optimizer:
+    """AdamW; biases and gains are not decayed."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta_2), fused=True)
+
+
+@torch.no_grad()
+def update_average(average: VAE, model: VAE, decay: float, step: int) -> None:
+    """Exponential moving average of the weights; the decay grows to its value, so that early weights are forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+
+
+def augment(x: Tensor, config: Config, generator: torch.Generator) -> Tensor:
+    """Mirror, shift, zoom and change the contrast of pictures (n, c, h, w) at random, as the settings say."""
+    n, _, height, width = x.shape
+
+    def uniform(extent: float) -> Tensor:
+        return (torch.rand(n, generator=generator, device=x.device) * 2 - 1) * extent
+
+    mirror = torch.rand(n, generator=generator, device=x.device) < 0.5
+    if config.shift or config.zoom:
+        zoom = 1 + uniform(config.zoom)
+        flip = torch.where(mirror & config.mirror, -1.0, 1.0)
+        affine = torch.zeros(n, 2, 3, device=x.device)
+        affine[:, 0, 0], affine[:, 1, 1] = zoom * flip, zoom
+        affine[:, 0, 2], affine[:, 1, 2] = uniform(2 * config.shift / width), uniform(2 * config.shift / height)
+        grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+        # Bicubic, because bilinear blurs what the decoder then learns to draw; it overshoots a little, hence the clamp.
+        x = F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
+    elif config.mirror:
+        x = torch.where(mirror[:, None, None, None], x.flip(3), x)
+    if config.contrast:
+        middle = x.mean((1, 2, 3), keepdim=True)
+        gain, offset = 1 + uniform(config.contrast), uniform(config.contrast / 2)
+        x = ((x - middle) * gain[:, None, None, None] + middle + offset[:, None, None, None]).clamp(0, 1)
+    return x
+
+
+def set_data_statistics(model: VAE, dataset: Dataset, most: int = 50_000) -> None:
+    """Put the training pictures' mean face and standard deviation (of at most ``most``, evenly spread) into the model."""
+    rows = dataset.rows("train")
+    if len(rows) == 0:
+        raise ValueError(f"{dataset.folder} has no training pictures; prepare it from more pictures")
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+    total = np.zeros(dataset.image_shape)
+    for first in range(0, len(rows), 1024):
+        total += dataset.images[rows[first : first + 1024]].sum(0, dtype=np.float64)
+    mean = total / len(rows) / 255
+    variance = sum(
+        float(((dataset.images[rows[i : i + 1024]] / np.float32(255) - mean) ** 2).sum(dtype=np.float64))
+        for i in range(0, len(rows), 1024)
+    )
+    face = torch.from_numpy(mean).float().permute(2, 0, 1)[None]
+    model.mean_face.copy_((face + face.flip(3)) / 2)  # mirrored pictures are trained on as well
+    model.scale.fill_(max(math.sqrt(variance / len(rows) / mean.size), 1e-3))
+
+
+@torch.no_grad()
+def look(model: VAE, dataset: Dataset, sheet: Path, most: int = 4096) -> dict[str, float]:
+    """Metrics on held-out pictures (at most ``most``), and a sheet of reconstructions and samples."""
+    rows = dataset.rows("held_out")[:most]
+    rows = rows if len(rows) else dataset.rows("train")[:64]
+    device = model.mean_face.device
+    generator = torch.Generator(device).manual_seed(0)
+    sums = {"elbo": 0.0, "kl": 0.0, "mse": 0.0}
+    for first in range(0, len(rows), 512):
+        x = to_pictures(dataset.images[rows[first : first + 512]], device)
+        mean, log_variance = model.encode(x)
+        noise = torch.randn(mean.shape, generator=generator, device=device)
+        picture, log_sigma = model.decode(mean + torch.exp(0.5 * log_variance) * noise)
+        kl = kl_from_prior(mean, log_variance).sum(1)
+        sums["elbo"] += (gaussian_log_likelihood(x, picture, log_sigma) - kl).sum().item()
+        sums["kl"] += kl.sum().item()
+        sums["mse"] += F.mse_loss(model.decode(mean)[0].clamp(0, 1), x).item() * len(x)
+    posterior: Posterior = encode_all(model, dataset, dataset.rows("train")[: most])
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), 16)).astype(int)]
+    save_sheet(model, dataset, some, *whitening(posterior), sheet)
+    means = {f"held_out/{key}": value / len(rows) for key, value in sums.items()}
+    active = float(active_units(posterior.means).sum())
+    return {**means, "held_out/psnr": -10 * math.log10(means["held_out/mse"]), "active_units": active}
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the machine multiplies bfloat16 natively; elsewhere it is emulated and slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def machine(device: torch.device, world: int) -> str:
+    """What the run ran on, in words."""
+    if device.type == "cuda":
+        return f"{world} x {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{world} process(es) of {threads} CPU threads, {platform.machine()}, torch {torch.__version__}"
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    parts = [f"{metrics.get('pictures_per_second', 0):.0f} pictures/s"]
+    for key, label in (("elbo", "ELBO"), ("kl", "KL"), ("mse", "MSE"), ("active_units", "active")):
+        if key in metrics:
+            parts.append(f"{label} {metrics[key]:.4f}" if key == "mse" else f"{label} {metrics[key]:.0f}")
+    if "held_out/elbo" in metrics:
+        parts.append(f"held out {metrics['held_out/elbo']:.0f}")
+    if metrics.get("bad_steps"):
+        parts.append(f"{metrics['bad_steps']} skipped")
+    return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def _processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
+    """This process's device, rank and the number of processes; joins the group when torchrun started us."""
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(kind)
+    except RuntimeError:
+        raise ValueError(f"--device {device!r}: must be auto, cpu, cuda, cuda:N or mps") from None
+    if place.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {device!r}: PyTorch finds no such GPU here; use --device cpu")
+        if place.index is None:
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(place)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if world == 1:
+        yield place, 0, 1
+        return
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield place, rank, world
+    finally:
+        dist.destroy_process_group()
+
+
+def _agree(number: int, device: torch.device, world: int) -> int:
+    """The largest signal number that any process received: all of them stop at the same step."""
+    if world == 1:
+        return number
+    flag = torch.tensor([number], device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return int(flag.item())
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one acts as usual."""
+    received: list[int] = []
+    old: dict[int, Any] = {}
+
+    def note(number: int, _frame: Any) -> None:
+        received.append(number)
+        for each, handler in old.items():
+            signal.signal(each, handler)
+
+    with contextlib.suppress(ValueError):  # only the main thread may listen to signals
+        for each in (signal.SIGINT, signal.SIGTERM):
+            old[each] = signal.signal(each, note)
+    try:
+        yield received
+    finally:
+        for each, handler in old.items():
+            signal.signal(each, handler)
+
+
+def _check_same_run(run: Path, config: Config, dataset: Dataset) -> None:
+    saved = from_toml(run / "config.toml")
+    free = {"checkpoint_minutes", "max_bad_steps"}  # may change between two parts of a run: they change no result
+    changed = [k for k in Config.__dataclass_fields__ if k not in free and getattr(saved, k) != getattr(config, k)]
+    if changed:
+        listed = ", ".join(f"{k} was {getattr(saved, k)!r}, now {getattr(config, k)!r}" for k in changed)
+        raise ValueError(f"{run} was begun with other settings ({listed}): resume with those, or train into a new folder")
+    record = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    if record["sha256"] != dataset.record["sha256"]:
+        raise ValueError(f"{run} was begun on other pictures than {dataset.folder}: use those, or train into a new folder")
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, model: VAE, tensors: dict[str, Tensor], steps: int) -> None:
+    for name, p in model.named_parameters():
+        entry = {key: tensors[f"{key}/{name}"].to(p.device) for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[p] = {"step": torch.tensor(float(steps), device=p.device), **entry}
+
+
+def _tensorboard(run: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run / "tensorboard"))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _append_json(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
