@@ -1,0 +1,93 @@
+"""Fixtures: drawn faces, and a data set, a run and a bundle made of them by the project's own code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def drawn_faces(count: int, size: int = 24, seed: int = 0) -> np.ndarray:
+    """Faces drawn from a few random numbers each: uint8 (count, size, size, 3)."""
+    rng = np.random.default_rng(seed)
+    faces = []
+    for _ in range(count):
+        skin, back, hair = rng.integers(120, 240), rng.integers(0, 120), rng.integers(0, 110)
+        turn, smile = rng.uniform(-2, 2), rng.uniform(-1, 6)
+        picture = Image.new("RGB", (96, 96), (back, back, back + 20))
+        draw = ImageDraw.Draw(picture)
+        draw.ellipse((14, 0, 82, 96), fill=(hair, hair, hair))
+        draw.ellipse((20, 10, 76, 94), fill=(skin, skin - 20, skin - 40))
+        for x in (30, 66):
+            draw.ellipse((x - 5 + turn, 26, x + 5 + turn, 35), fill="white")
+            draw.ellipse((x - 2 + 2 * turn, 28, x + 2 + 2 * turn, 33), fill="black")
+        draw.chord((34 + turn, 62 - smile, 62 + turn, 70 + smile), 0, 180, fill=(140, 40, 40))
+        faces.append(np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS)))
+    return np.stack(faces)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set of 500 drawn faces, 16x16 grey."""
+    from morphing_faces.train.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "faces.npz", images=drawn_faces(500))
+    prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=True, progress=False)
+    return folder / "prepared"
+
+
+TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps": 60, "warmup": 5, "kl_warmup": 10}
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a tiny network on ``tiny_data``."""
+    from morphing_faces.train.config import from_dict
+    from morphing_faces.train.data import open_dataset
+    from morphing_faces.train.loop import train
+
+    run = tmp_path_factory.mktemp("run") / "tiny"
+    train(from_dict(TINY), open_dataset(tiny_data), run, device="cpu", progress=False)
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle exported from ``tiny_run``. Not to be changed: copy it with ``bundle_copy``."""
+    from morphing_faces.train.data import open_dataset
+    from morphing_faces.train.export import export
+
+    out = tmp_path_factory.mktemp("bundle") / "tiny"
+    export(tiny_run, open_dataset(tiny_data), out, licence="drawn faces, no rights reserved", probes=512)
+    return out
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle that a test may damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Run:
+    """Run ``morphing-faces ARGUMENTS`` in ``tmp_path``, without a display, and return what came out."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+        settings = {"cwd": tmp_path, "env": environment, "timeout": 300, "stdin": subprocess.DEVNULL, **options}
+        return subprocess.run(
+            [sys.executable, "-m", "morphing_faces", *map(str, arguments)],
+            capture_output=True, text=True, check=False, **settings,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+    return run
