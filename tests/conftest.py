@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,21 @@ from PIL import Image, ImageDraw
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny networks run faster on one thread than on all of them."""
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+
+
 def drawn_faces(count: int, size: int = 24, seed: int = 0) -> np.ndarray:
     """Faces drawn from a few random numbers each: uint8 (count, size, size, 3)."""
     rng = np.random.default_rng(seed)
     faces = []
     for _ in range(count):
-        skin, back, hair = rng.integers(120, 240), rng.integers(0, 120), rng.integers(0, 110)
+        skin, back, hair = (int(rng.integers(low, high)) for low, high in ((120, 240), (0, 120), (0, 110)))
         turn, smile = rng.uniform(-2, 2), rng.uniform(-1, 6)
         picture = Image.new("RGB", (96, 96), (back, back, back + 20))
         draw = ImageDraw.Draw(picture)
@@ -84,6 +94,7 @@ def command(tmp_path: Path) -> Run:
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+        environment["OMP_NUM_THREADS"] = "1"
         settings = {"cwd": tmp_path, "env": environment, "timeout": 300, "stdin": subprocess.DEVNULL, **options}
         return subprocess.run(
             [sys.executable, "-m", "morphing_faces", *map(str, arguments)],
@@ -91,3 +102,31 @@ def command(tmp_path: Path) -> Run:
         )  # fmt: skip
 
     return run
+
+
+def needed(program: str) -> str:
+    """The path of a program the test needs; without it the test is skipped, but never in CI."""
+    path = shutil.which(program)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} is not installed, and nothing is skipped in CI")
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A virtual screen of its own, on a free number."""
+    needed("xdotool")
+    reader, writer = os.pipe()
+    server = subprocess.Popen(
+        [needed("Xvfb"), "-displayfd", str(writer), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
+        pass_fds=(writer,), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(writer)
+    with os.fdopen(reader) as numbers:
+        number = numbers.readline().strip()
+    assert number, "Xvfb did not start"
+    yield f":{number}"
+    server.terminate()
+    server.wait(10)

@@ -67,12 +67,12 @@ class Bundle:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise BundleError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from None
+            raise BundleError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from None
         if len(content) != expected["bytes"]:
-            raise BundleError(f"{path} has {len(content)} bytes, expected {expected['bytes']}; {_REMEDY}")
+            raise BundleError(f"{path} has {len(content)} bytes, expected {expected['bytes']}; {REMEDY}")
         digest = hashlib.sha256(content).hexdigest()
         if digest != expected["sha256"]:
-            raise BundleError(f"{path} has SHA-256 {digest[:12]}..., expected {expected['sha256'][:12]}...; {_REMEDY}")
+            raise BundleError(f"{path} has SHA-256 {digest[:12]}..., expected {expected['sha256'][:12]}...; {REMEDY}")
         return content
 
     def golden(self) -> dict[str, Any]:
@@ -81,12 +81,12 @@ class Bundle:
         return golden
 
 
-_REMEDY = "copy or export the bundle again"
+REMEDY = "copy or export the bundle again"
 
 
 def names() -> list[str]:
     """The names of the shipped bundles, the default first."""
-    found = sorted(entry.name for entry in SHIPPED.iterdir() if (entry / "manifest.json").is_file())
+    found = sorted(path.parent.name for path in SHIPPED.glob("*/manifest.json"))
     return sorted(found, key=lambda name: name != DEFAULT)
 
 
@@ -112,11 +112,13 @@ def _open(folder: Path) -> Bundle:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})") from None
+        raise BundleError(
+            f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror}); {REMEDY}"
+        ) from None
     except ValueError as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); {_REMEDY}") from None
+        raise BundleError(f"{path} is not valid JSON ({error}); {REMEDY}") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
-        raise BundleError(f"{path} has no 'format': it is not a bundle's manifest")
+        raise BundleError(f"{path} has no 'format': it is not a bundle's manifest; {REMEDY}")
     if manifest["format"] != FORMAT:
         raise BundleError(
             f"{path} has format {manifest['format']!r}, this program reads {FORMAT}: "
@@ -125,7 +127,7 @@ def _open(folder: Path) -> Bundle:
     for key, kind in _KINDS.items():
         if not isinstance(manifest.get(key), kind):
             found = "nothing" if key not in manifest else type(manifest[key]).__name__
-            raise BundleError(f"{path}: {key!r} is {found}, expected {getattr(kind, '__name__', kind)}; {_REMEDY}")
+            raise BundleError(f"{path}: {key!r} is {found}, expected {getattr(kind, '__name__', kind)}; {REMEDY}")
     _check_values(path, manifest)
     return Bundle(folder, manifest)
 
@@ -133,12 +135,14 @@ def _open(folder: Path) -> Bundle:
 def _check_values(path: Path, manifest: dict[str, Any]) -> None:
     def need(ok: bool, key: str, allowed: str) -> None:
         if not ok:
-            raise BundleError(f"{path}: {key} = {manifest[key]!r:.80}: must be {allowed}; {_REMEDY}")
+            raise BundleError(f"{path}: {key} = {manifest[key]!r:.80}: must be {allowed}; {REMEDY}")
 
     shape = manifest["image_shape"]
     whole = all(type(n) is int and n > 0 for n in shape)
     need(len(shape) == 3 and whole and shape[2] in (1, 3), "image_shape", "[height, width, 1 or 3]")
-    need(manifest["channel_order"] == ("grey" if shape[2] == 1 else "RGB"), "channel_order", "'grey' for 1, 'RGB' for 3")
+    need(
+        manifest["channel_order"] == ("grey" if shape[2] == 1 else "RGB"), "channel_order", "'grey' for 1, 'RGB' for 3"
+    )
     need(manifest["value_range"] == [0, 1], "value_range", "[0, 1]")
     size = manifest["latent_size"]
     need(size > 0, "latent_size", "more than 0")

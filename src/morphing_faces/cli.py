@@ -64,10 +64,14 @@ def main(ctx: click.Context) -> None:
             _without_display(str(error))
 
 
-bundle_option = click.option("-b", "--bundle", metavar="NAME|DIR", help="A shipped bundle's name, or a bundle's folder.")
+bundle_option = click.option(
+    "-b", "--bundle", metavar="NAME|DIR", help="A shipped bundle's name, or a bundle's folder."
+)
 seed_option = click.option("--seed", default=0, show_default=True, help="The same seed shows the same faces.")
 out_option = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
-size_option = click.option("--size", type=click.IntRange(8, 4096), help="Pixels of a face's side.  [default: the model's]")
+size_option = click.option(
+    "--size", type=click.IntRange(8, 4096), help="Pixels of a face's side.  [default: the model's]"
+)
 
 
 # --- the window
@@ -169,7 +173,9 @@ def sample(number: int, seed: int, out: Path, size: int | None, bundle: str | No
 @click.option("-d", "--dimensions", metavar="LIST", help="For example 0-9 or 0,3,7.  [default: all]")
 @click.option("--steps", type=click.IntRange(2, 101), default=9, show_default=True, help="Pictures in a row.")
 @click.option("--reach", type=click.FloatRange(0.1, 10), default=2.5, show_default=True, help="From -REACH to REACH.")
-@click.option("--face", type=click.Path(path_type=Path, dir_okay=False), help="A face saved before, instead of a random one.")
+@click.option(
+    "--face", type=click.Path(path_type=Path, dir_okay=False), help="A face saved before, instead of a random one."
+)
 @seed_option
 @out_option
 @size_option
@@ -247,7 +253,9 @@ def reconstruct(pictures: tuple[Path, ...], out: Path, size: int | None, bundle:
         grid(enlarge(np.concatenate(rows), size or model.image_shape[0]), columns).save(temporary)
     error = np.mean((originals.astype(float) - decoded) ** 2, axis=(1, 2, 3)) / 255**2
     psnr = -10 * np.log10(np.maximum(error, 1e-10))
-    click.echo(f"wrote {len(pictures)} pair{'s' * (len(pictures) > 1)} to {out}; PSNR {', '.join(f'{p:.1f}' for p in psnr[:10])} dB")
+    click.echo(
+        f"wrote {len(pictures)} pair{'s' * (len(pictures) > 1)} to {out}; PSNR {', '.join(f'{p:.1f}' for p in psnr[:10])} dB"
+    )
 
 
 # --- bundles
@@ -260,7 +268,9 @@ def list_bundles() -> None:
         bundle = bundles.find(name)
         height, width, _ = bundle.image_shape
         mark = "  (default)" if name == bundles.DEFAULT else ""
-        click.echo(f"{name:<12}{height}x{width} {bundle.manifest['channel_order']}, {bundle.latent_size} latent dimensions{mark}")
+        click.echo(
+            f"{name:<12}{height}x{width} {bundle.manifest['channel_order']}, {bundle.latent_size} latent dimensions{mark}"
+        )
 
 
 @main.command()
@@ -310,7 +320,9 @@ def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, ou
 @main.command()
 @click.option("--recipe", required=True, metavar="NAME|FILE", help="A shipped recipe (classic), or a TOML file.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder made by prepare.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; resumed if it holds one.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; resumed if it holds one."
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], device: str) -> None:
@@ -325,7 +337,7 @@ def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], device: 
         metrics = run(settings, open_dataset(data), out, device=device)
     except Interrupted as stop:
         fail(f"stopped by {stop}; the checkpoint is written, the same command resumes", code=128 + stop.signal)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if int(os.environ.get("RANK", "0")) == 0:
         shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key.startswith("held_out"))
         click.echo(f"{out}: {settings.steps} steps done; {shown}")
 

@@ -37,9 +37,8 @@ def whole_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     Raises ``FileExistsError`` when ``path`` already holds something and ``overwrite`` is false.
     """
     target = Path(path)
-    occupied = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    if occupied and not overwrite:
-        raise FileExistsError(f"{target} already exists; choose another place, or pass --overwrite to replace it")
+    if not overwrite:
+        must_be_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     old = None
@@ -59,6 +58,12 @@ def whole_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
         shutil.rmtree(temporary, ignore_errors=True)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def must_be_free(path: Path) -> None:
+    """Raise ``FileExistsError``, with the remedy, when ``path`` is a file or a folder that holds something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} already exists; choose another place, or pass --overwrite to replace it")
 
 
 def _umask() -> int:

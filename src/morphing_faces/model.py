@@ -127,13 +127,16 @@ class Model:
             session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime has no common base class for "this is not a model"
             reason = str(error).splitlines()[0]
-            raise BundleError(f"{self.bundle.folder / name} is not a usable ONNX model: {reason}") from None
+            raise BundleError(
+                f"{self.bundle.folder / name} is not a usable ONNX model: {reason}; {bundles.REMEDY}"
+            ) from None
         for expected, found in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
             shapes = {node.name: node.shape for node in found}
             for key, shape in expected.items():
                 if len(shapes.get(key) or []) != len(shape) or shapes[key][1:] != shape[1:]:
                     raise BundleError(
-                        f"{self.bundle.folder / name}: {key!r} has shape {shapes.get(key)}, the manifest says {shape}"
+                        f"{self.bundle.folder / name}: {key!r} has shape {shapes.get(key)}, the manifest says {shape}; "
+                        f"{bundles.REMEDY}"
                     )
         return session
 

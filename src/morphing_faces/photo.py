@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ READ_ERRORS = (
     RuntimeError,
     MemoryError,
     zipfile.BadZipFile,
+    zlib.error,
     Image.DecompressionBombError,
 )  # what a broken or hostile picture makes Pillow raise
 

@@ -178,9 +178,13 @@ class Session:
         if not isinstance(face, dict) or face.get("format") != FACE_FORMAT:
             raise ValueError("is not a face saved by morphing-faces")
         if face.get("version") != FACE_VERSION:
-            raise ValueError(f"has version {face.get('version')!r}, this program reads {FACE_VERSION}: update morphing-faces")
+            raise ValueError(
+                f"has version {face.get('version')!r}, this program reads {FACE_VERSION}: update morphing-faces"
+            )
         if face.get("bundle") != self.bundle_name:
-            raise ValueError(f"is a face of bundle {face.get('bundle')!r}, this is {self.bundle_name!r}: open it with that one")
+            raise ValueError(
+                f"is a face of bundle {face.get('bundle')!r}, this is {self.bundle_name!r}: open it with that one"
+            )
         try:
             z = np.array(face["z"], np.float32)
             axes = (face["axes"][0], face["axes"][1])
@@ -268,7 +272,7 @@ VERBS: dict[str, Verb] = {
     "u": Verb("", "Undo"),
     "redo": Verb("", "Undo the undo"),
     "set": Verb("D X", "Set dimension D to X"),
-    "range": Verb("X", "Let the mouse reach from -X to X (the wheel does this, too)"),
+    "range": Verb("X", "Let the mouse reach from -X to X, as the wheel does"),
     "walk": Verb("", "Random walk; any key or command stops it"),
     "save": Verb("FILE", "Save the face (.json), or its picture (.png)"),
     "load": Verb("FILE", "Load a face saved before (.json)"),
@@ -315,7 +319,9 @@ def parse(line: str, dimensions: int) -> tuple[str, tuple[Any, ...]]:
     if len(words) != len(wanted):
         if name == "d":
             raise ValueError("need two dimensions to select: d D1 D2")
-        raise ValueError(f"{name} takes {len(wanted) or 'no'} arguments, got {len(words)}: {name} {' '.join(wanted)}".rstrip())
+        raise ValueError(
+            f"{name} takes {len(wanted) or 'no'} arguments, got {len(words)}: {name} {' '.join(wanted)}".rstrip()
+        )
     return name, tuple(_argument(kind, word, dimensions) for kind, word in zip(wanted, words, strict=True))
 
 

@@ -8,10 +8,11 @@ import queue
 import sys
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from .files import whole_file
 from .render import save_picture, to_image, to_uint8
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 FACE = 512  # pixels of the face's side when the window opens
 MARGIN = 56  # pixels around the face, where the axes are named
-FRAME_MS = 16  # the display's rhythm: no two frames are closer
+FRAME_MS = 8  # no two frames begin closer together; a frame takes about this long, and 16.7 is a 60 Hz display's rhythm
 POLL_MS = 30  # how often commands typed elsewhere are looked for
 WALK_MS = 450  # one step of the random walk, from standstill to standstill
 
@@ -33,8 +34,9 @@ KEYS = {
     "h": "h", "q": "q", "r": "r", "u": "u", "f": "f", "w": "walk", "y": "redo", "ctrl+z": "u", "ctrl+y": "redo",
     "ctrl+shift+z": "redo", " ": "f", "d": "d ", "s": "save ", "l": "load ", ":": "", "/": "",
 }  # fmt: skip
-KEY_HELP = "In this window: h q r u f, w walk, y redo, d s l and : open a line, Esc closes it, the wheel widens the range."
-HINT = "hover to morph  ·  click to freeze  ·  r another face  ·  d other dimensions  ·  h help"
+KEY_HELP = """Keys here: h q r u f as above, w walk, y redo; d, s (save), l (load)
+and : (anything) open a line, Esc closes it. The wheel: range."""
+HINT = "hover to morph  ·  click to freeze  ·  r new face  ·  d dimensions  ·  h help"
 
 
 class NoDisplay(RuntimeError):
@@ -71,27 +73,26 @@ class Window:
         backend = backend or choose_backend()
         import matplotlib
 
-        with_no_keys = {key: [] for key in matplotlib.rcParams if key.startswith("keymap.")}
-        matplotlib.rcParams.update({**with_no_keys, "toolbar": "None", "figure.raise_window": True})
+        settings: dict[Any, Any] = {key: [] for key in matplotlib.rcParams if key.startswith("keymap.")}
+        settings |= {"toolbar": "None", "figure.raise_window": True}
+        matplotlib.rcParams.update(settings)
         try:
             matplotlib.use(backend, force=True)
             from matplotlib import pyplot
 
             side = FACE + 2 * MARGIN
-            self.figure = pyplot.figure(figsize=(side / 100, side / 100), dpi=100, facecolor=PAPER)
+            self.figure: Any = pyplot.figure(figsize=(side / 100, side / 100), dpi=100, facecolor=PAPER)
         except ImportError as error:
             raise NoDisplay(f"no window can be opened: {error}") from None
         self.canvas: Any = self.figure.canvas
         self.canvas.manager.set_window_title(f"Morphing Faces: {model.name}")
 
-        self.face = _Face()
-        text = {"color": INK, "fontsize": 10, "transform": None, "animated": True, "family": "sans-serif"}
-        self.x_name = self.figure.text(0, 0, "", ha="center", va="top", **text)
-        self.y_name = self.figure.text(0, 0, "", ha="right", va="center", rotation=90, **text)
-        self.state = self.figure.text(0, 0, "", ha="left", va="bottom", **text)
-        self.note = self.figure.text(0, 0, "", ha="left", va="bottom", **text)
-        self.help = self.figure.text(0, 0, "", ha="left", va="top", linespacing=1.5, **{**text, "family": "monospace"})
-        self.help.set_bbox({"facecolor": PAPER, "alpha": 0.88, "edgecolor": "none", "pad": 12})
+        self.face, label = _artists()
+        self.x_name = label("center", "top")
+        self.y_name = label("right", "middle", turned=True)
+        self.state = label("left", "bottom")
+        self.note = label("left", "bottom")
+        self.help = label("left", "top", monospace=True, backdrop=True)
         self.animated = [self.face, self.x_name, self.y_name, self.state, self.note, self.help]
         self.background: Any = None
 
@@ -153,7 +154,7 @@ class Window:
         """Do a command of the prompt and return what to tell the person. Raises ``ValueError`` with one line."""
         session = self.session
         self._stop_walk()
-        self.pointer = None
+        self._show_pointer()  # the hand was there before the command
         message = ""
         if verb == "h":
             message = help_message(len(session.dimensions))
@@ -215,8 +216,8 @@ class Window:
         x, y = self._place(event)
         if abs(x) > 1 or abs(y) > 1:
             return
-        if self.help.get_text():
-            self.help.set_text("")
+        if self.help.text:
+            self.help.text = ""
         elif self.walk_from is not None:
             self._stop_walk()
         else:
@@ -238,8 +239,8 @@ class Window:
             return self._tell("")
         if self.line is not None:
             return self._type(key)
-        if self.help.get_text():
-            self.help.set_text("")
+        if self.help.text:
+            self.help.text = ""
             if key in ("h", "escape"):
                 return self._tell("")
         if key not in KEYS:
@@ -270,7 +271,7 @@ class Window:
         except ValueError as error:
             return self._tell(str(error), error=True)
         if verb == "h":
-            self.help.set_text(message.strip() + "\n\n" + KEY_HELP.replace(": ", ":\n", 1).replace(", d s l", ",\nd s l"))
+            self.help.text = f"{message.strip()}\n\n{KEY_HELP}"
             message = ""
         if not self.closed:
             self._tell(message)
@@ -351,16 +352,16 @@ class Window:
         session = self.session
         first, second = session.axes
         ink = FAINT if session.frozen else INK
-        self.x_name.set(text=f"dimension {first}  →  {session.get(first):+.2f}", color=ink)
-        self.y_name.set(text=f"dimension {second}  →  {session.get(second):+.2f}", color=ink)
+        self.x_name.text, self.x_name.color = f"dimension {first}  →  {session.get(first):+.2f}", ink
+        self.y_name.text, self.y_name.color = f"dimension {second}  →  {session.get(second):+.2f}", ink
         frozen = "frozen: click to unfreeze" if session.frozen else ""
         wide = f"range ±{session.range:.2f}" if session.range != 1 else ""
-        self.state.set(text="     ".join(filter(None, (frozen, wide))), color=ICE)
+        self.state.text, self.state.color = "     ".join(filter(None, (frozen, wide))), ICE
         self.face.edge = ICE if session.frozen else None
         if self.line is not None:
-            self.note.set(text=f"> {self.line}▏", color=INK)
+            self.note.text, self.note.color = f"> {self.line}▏", INK
         else:
-            self.note.set(text=self.message or HINT, color=ALARM if self.message_is_error else FAINT)
+            self.note.text, self.note.color = self.message or HINT, ALARM if self.message_is_error else FAINT
 
     def _lay_out(self) -> None:
         width, height = self.figure.bbox.width, self.figure.bbox.height
@@ -369,11 +370,13 @@ class Window:
         left, bottom = int((width - side) / 2), int((height - side) / 2)
         self.face.box = (left, bottom, side, side)
         gap = margin / 7
-        self.x_name.set_position((left + side / 2, bottom - gap))
-        self.y_name.set_position((left - gap, bottom + side / 2))
-        self.state.set_position((left, bottom + side + gap))
-        self.note.set_position((left, gap))
-        self.help.set_position((left + 2 * gap, bottom + side - 2 * gap))
+        for label in (self.x_name, self.y_name, self.state, self.note, self.help):
+            label.height = round(margin / 4.2)
+        self.x_name.at = (left + side / 2, bottom - gap)
+        self.y_name.at = (left - gap, bottom + side / 2)
+        self.state.at = (left, bottom + side + gap)
+        self.note.at = (left, gap)
+        self.help.at = (left + 2 * gap, bottom + side - 2 * gap)
 
     def _on_resize(self, _event: Any) -> None:
         self.background = None
@@ -396,19 +399,29 @@ class Window:
         self.canvas.blit(self.figure.bbox)
 
 
-def _face_artist() -> type:
+def _artists() -> tuple[Any, Any]:
+    """The face, and the class of the labels. Made late, so that importing this module does not import matplotlib.
+
+    Both are pictures made by Pillow and copied as they are: matplotlib's own resampling and text take 10 times longer.
+    """
+    import matplotlib
     from matplotlib.artist import Artist
     from matplotlib.colors import to_rgba
 
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
+
+    def to_bytes(color: str) -> tuple[int, ...]:
+        return tuple(round(255 * part) for part in to_rgba(color))
+
     class Face(Artist):
-        """The picture, scaled smoothly by Pillow and copied as it is: matplotlib's own resampling is 10 times slower."""
+        """The picture, scaled smoothly to the box."""
 
         def __init__(self) -> None:
             super().__init__()
             self.set_animated(True)
             self.box = (0, 0, FACE, FACE)  # left, bottom, width, height in device pixels
             self.pixels: np.ndarray | None = None  # uint8 (height, width, channels), the model's own size
-            self.scaled: np.ndarray | None = None  # uint8 RGBA at the size of the box
+            self.scaled: np.ndarray | None = None  # uint8 RGBA at the size of the box, bottom row first
             self.edge: str | None = None
 
         def show(self, picture: np.ndarray) -> None:
@@ -419,7 +432,7 @@ def _face_artist() -> type:
         def rescale(self) -> None:
             assert self.pixels is not None
             size = self.box[2:]
-            resized = to_image(self.pixels).resize(size, Image.Resampling.BICUBIC)
+            resized = to_image(self.pixels[::-1]).resize(size, Image.Resampling.BICUBIC)
             if self.scaled is None or self.scaled.shape[1::-1] != size:
                 self.scaled = np.full((size[1], size[0], 4), 255, np.uint8)
             values = np.asarray(resized)
@@ -429,13 +442,51 @@ def _face_artist() -> type:
             if self.scaled is None:
                 return
             if self.edge:
-                color = (np.array(to_rgba(self.edge)) * 255).astype(np.uint8)
                 for border in (self.scaled[:3], self.scaled[-3:], self.scaled[:, :3], self.scaled[:, -3:]):
-                    border[...] = color
+                    border[...] = to_bytes(self.edge)
             renderer.draw_image(renderer.new_gc(), self.box[0], self.box[1], self.scaled)
 
-    return Face
+    class Label(Artist):
+        """A text at a place in device pixels, aligned there; ``turned`` reads upwards."""
 
+        def __init__(
+            self, across: str, along: str, *, turned: bool = False, monospace: bool = False, backdrop: bool = False
+        ):
+            super().__init__()
+            self.set_animated(True)
+            self.across, self.along, self.turned, self.backdrop = across, along, turned, backdrop
+            self.file = str(fonts / ("DejaVuSansMono.ttf" if monospace else "DejaVuSans.ttf"))
+            self.small = monospace
+            self.text, self.color, self.at, self.height = "", INK, (0.0, 0.0), 14
+            self._made: tuple[Any, np.ndarray] | None = None
 
-def _Face() -> Any:  # noqa: N802 - made late, so that importing this module does not import matplotlib
-    return _face_artist()()
+        def picture(self) -> np.ndarray:
+            """The text as uint8 RGBA, bottom row first; remade when it changed."""
+            key = (self.text, self.color, self.height)
+            if self._made is None or self._made[0] != key:
+                font = ImageFont.truetype(self.file, round(self.height * (0.8 if self.small else 1)))
+                pen = ImageDraw.Draw(Image.new("L", (1, 1)))
+                pad = self.height if self.backdrop else 1
+                spacing = round(self.height * 0.45)
+                _, _, right, below = pen.multiline_textbbox((0, 0), self.text, font=font, spacing=spacing)
+                size = (round(right) + 2 * pad, round(below) + 2 * pad)
+                paper = (*to_bytes(PAPER)[:3], 225) if self.backdrop else (*to_bytes(self.color)[:3], 0)
+                image = Image.new("RGBA", size, paper)
+                ImageDraw.Draw(image).multiline_text(
+                    (pad, pad), self.text, font=font, spacing=spacing, fill=to_bytes(self.color)
+                )
+                pixels = np.asarray(image)
+                pixels = np.rot90(pixels) if self.turned else pixels
+                self._made = (key, np.ascontiguousarray(pixels[::-1]))
+            return self._made[1]
+
+        def draw(self, renderer: Any) -> None:
+            if not self.text:
+                return
+            picture = self.picture()
+            height, width = picture.shape[:2]
+            left = self.at[0] - {"left": 0, "center": width / 2, "right": width}[self.across]
+            bottom = self.at[1] - {"bottom": 0, "middle": height / 2, "top": height}[self.along]
+            renderer.draw_image(renderer.new_gc(), round(left), round(bottom), picture)
+
+    return Face(), Label

@@ -25,7 +25,12 @@ def save(folder: Path, groups: dict[str, dict[str, Tensor]], state: dict[str, An
         for name, tensor in members.items()
     }
     with whole_file(folder / FILE) as path:
-        save_file(tensors, path, metadata={"format": FORMAT, "state": json.dumps(state)})
+        try:
+            save_file(tensors, path, metadata={"format": FORMAT, "state": json.dumps(state)})
+        except SafetensorError as error:  # a full disk, too: the library does not raise OSError
+            raise OSError(
+                f"{folder / FILE} cannot be written ({error}): free some space; the last checkpoint is kept"
+            ) from None
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -37,7 +42,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path} has format {metadata.get('format')!r}, this program reads {FORMAT!r}")
-            for key in file.keys():
+            for key in file:
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
     except (SafetensorError, OSError) as error:
@@ -56,5 +61,7 @@ def load_into(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -
         found = tensors.get(name)
         if found is None or found.shape != own.shape:
             shape = "nothing" if found is None else tuple(found.shape)
-            raise ValueError(f"{path}: {name}: expected shape {tuple(own.shape)}, found {shape}; was the recipe changed?")
+            raise ValueError(
+                f"{path}: {name}: expected shape {tuple(own.shape)}, found {shape}; was the recipe changed?"
+            )
     module.load_state_dict(tensors)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import math
 import sys
 import types
 import typing
@@ -30,11 +32,15 @@ class Config:
     network: str = "mlp"  # "mlp" is the 2014 network: fully connected, rectified linear units
     latent_size: int = 400  # as on the 2014 page; most of them switch themselves off
     hidden: tuple[int, ...] = (2000, 2000)  # widths of the encoder's hidden layers; the decoder's are the same reversed
-    sigma_min: float = 0.02  # lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges
+    sigma_min: float = (
+        0.02  # lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges
+    )
 
     # --- the objective
     kl_weight: float = 1.0  # 1 is the evidence lower bound itself
-    kl_warmup: int = 2000  # steps over which the KL weight grows from 0, so that latents are used before they are priced
+    kl_warmup: int = (
+        2000  # steps over which the KL weight grows from 0, so that latents are used before they are priced
+    )
 
     # --- the data
     mirror: bool = True  # a mirrored face is a face: doubles the data
@@ -70,12 +76,13 @@ class Config:
         need(self.precision in ("auto", "bf16", "fp32"), "precision", "'auto', 'bf16' or 'fp32'")
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
         need(len(self.hidden) > 0 and min(self.hidden) > 0, "hidden", "a list of positive widths")
-        for key in ("latent_size", "batch", "steps", "max_bad_steps"):
+        for key in ("batch", "steps", "max_bad_steps"):
             need(getattr(self, key) >= 1, key, "at least 1")
+        need(self.latent_size >= 2, "latent_size", "at least 2")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes"):
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "sigma_min", "clip"):
-            need(getattr(self, key) > 0, key, "more than 0")
+            need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")
         for key in ("ema", "dropout", "zoom", "contrast", "beta_2"):
             need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")
         need(0 <= self.learning_rate_end <= 1, "learning_rate_end", "from 0 to 1")
@@ -158,7 +165,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's basic strings are JSON's
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     return repr(value)

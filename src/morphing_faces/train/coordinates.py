@@ -40,10 +40,14 @@ class Posterior:
 
 
 @torch.no_grad()
-def encode_all(model: VAE, dataset: Dataset, rows: np.ndarray, batch: int = 512) -> Posterior:
-    """Encode the pictures of ``rows`` and, as training does, nothing else is assumed about them."""
+def encode_all(model: VAE, dataset: Dataset, rows: np.ndarray, mirror: bool = False, batch: int = 512) -> Posterior:
+    """Encode the pictures of ``rows``, and after them, when training mirrored them, their mirror images."""
     device = model.mean_face.device
-    parts = [model.encode(to_pictures(dataset.images[rows[i : i + batch]], device)) for i in range(0, len(rows), batch)]
+    parts = []
+    for flipped in (False, True)[: 1 + mirror]:
+        for first in range(0, len(rows), batch):
+            x = to_pictures(dataset.images[rows[first : first + batch]], device)
+            parts.append(model.encode(x.flip(3) if flipped else x))
     means, log_variances = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
     return Posterior(means, log_variances.exp())
 
@@ -103,7 +107,11 @@ def find_coordinates(model: VAE, posterior: Posterior, probes: int, seed: int) -
 def _brightening(model: VAE, mean: Tensor, matrix: Tensor, seed: int, count: int = 1024) -> Tensor:
     """+1 or -1 for each dimension: the sign of its mean effect on the picture's brightness."""
     device = model.mean_face.device
-    u = torch.randn(count, model.latent_size, generator=torch.Generator().manual_seed(seed + 1)).to(device).requires_grad_()
+    u = (
+        torch.randn(count, model.latent_size, generator=torch.Generator().manual_seed(seed + 1))
+        .to(device)
+        .requires_grad_()
+    )
     picture, _ = model.decode(mean.float().to(device) + u @ matrix.float().to(device).T)
     (gradient,) = torch.autograd.grad(picture.sum(), u)
     return torch.where(gradient.double().mean(0).cpu() < 0, -1.0, 1.0).double()

@@ -48,6 +48,8 @@ def open_dataset(folder: str | Path) -> Dataset:
         raise ValueError(f"{folder} is not a prepared data set (no dataset.json): make one with morphing-faces prepare")
     try:
         record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("dataset.json holds no record")
         if record.get("format") != FORMAT:
             raise ValueError(f"format {record.get('format')!r}, this program reads {FORMAT}")
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -66,6 +68,11 @@ def open_dataset(folder: str | Path) -> Dataset:
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; prepare it again") from None
     return Dataset(folder, images, held_out, labels, record)
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of ``rows``, evenly spread over them, so that every source is there."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)] if len(rows) else rows
 
 
 def steps_in_epoch(count: int, batch: int) -> int:

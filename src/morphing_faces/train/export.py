@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
-import io
 import json
 import logging
 import warnings
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from .. import __version__, noise
 from ..bundle import FORMAT
-from ..files import whole_folder
+from ..files import must_be_free, whole_folder
 from ..render import to_uint8
 from . import checkpoint
 from .config import Config, from_toml
 from .coordinates import Coordinates, encode_all, find_coordinates
-from .data import Dataset
+from .data import Dataset, spread
 from .loop import look
 from .networks import VAE
 from .objective import active_units, kl_from_prior
@@ -99,19 +99,29 @@ def fold(model: VAE, coordinates: Coordinates) -> None:
     last.weight.copy_((coordinates.inverse @ last.weight.double()).float())
 
 
-def export(run: Path, dataset: Dataset, out: Path, *, licence: str, overwrite: bool = False, probes: int = 32_768) -> dict[str, Any]:
+def export(
+    run: Path, dataset: Dataset, out: Path, *, licence: str, overwrite: bool = False, probes: int = 32_768
+) -> dict[str, Any]:
     """Write the bundle of ``run`` into the folder ``out`` and return its manifest.
 
     Raises :class:`Disagreement` when PyTorch and ONNX Runtime differ by more than 1e-4 in fp32, or the fp16 weights
     change pictures by more than 1/255 at the 99.9th percentile; then nothing is written.
     """
+    if not overwrite:
+        must_be_free(out)  # said now, not after minutes of work
     model, config, state = load_run(run, dataset.image_shape)
+    trained_on = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    if trained_on["sha256"] != dataset.record["sha256"]:
+        raise ValueError(
+            f"{run} was trained on other pictures than {dataset.folder}: give --data the folder it was trained on"
+        )
     figures = look(model, dataset, run / "sheets" / "export.png")
-    rows = dataset.rows("train")
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), ENCODED)).astype(int)]
-    posterior = encode_all(model, dataset, rows)
+    rows = spread(dataset.rows("train"), ENCODED)
+    posterior = encode_all(model, dataset, rows, config.mirror)
     if len(rows) < config.latent_size:
-        raise ValueError(f"{dataset.folder} has {len(rows)} training pictures, fewer than the {config.latent_size} latent dimensions")
+        raise ValueError(
+            f"{dataset.folder} has {len(rows)} training pictures, fewer than the {config.latent_size} latent dimensions"
+        )
     coordinates = find_coordinates(model, posterior, probes, config.seed)
 
     # Per dimension, in u: KL and activity of the aggregate.
@@ -176,7 +186,8 @@ def export(run: Path, dataset: Dataset, out: Path, *, licence: str, overwrite: b
         },
         "licence": licence,
         "files": {
-            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in files.items()
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            for name, content in files.items()
         },
     }
     with whole_folder(out, overwrite=overwrite) as folder:
@@ -188,8 +199,6 @@ def export(run: Path, dataset: Dataset, out: Path, *, licence: str, overwrite: b
 
 def raw_pictures(model: VAE, coordinates: Coordinates) -> Any:
     """The slow reference for :func:`fold`: pictures from u by way of raw coordinates, in the original weights."""
-    import copy
-
     original, c = copy.deepcopy(model), coordinates
 
     def pictures(u: Tensor) -> Tensor:
@@ -216,9 +225,8 @@ def to_onnx(module: nn.Module, example: Tensor, inputs: list[str], outputs: list
             verbose=False,
         )
     assert program is not None
-    stream = io.BytesIO()
-    program.save(stream)
-    proto = onnx.load_from_string(stream.getvalue())
+    proto = onnx.ModelProto()
+    proto.CopyFrom(program.model_proto)
     del proto.metadata_props[:]
     proto.doc_string = ""
     for node in proto.graph.node:  # the exporter notes source lines and paths of the machine it ran on
@@ -293,7 +301,12 @@ def make_golden(models: dict[str, onnx.ModelProto], latent_size: int) -> dict[st
     mean, std = run_onnx(models["encoder.onnx"], picture=pixels[:1].astype(np.float32) / 255)
     walk = [noise.whole(0, k, 2 * INTERESTING) for k in range(8)]
     return {
-        "noise": {"seed": 0, "normal": _list(u[0, :8]), "seed_7_row_3": _list(noise.normal(7, 3, 1, 8)[0]), "walk": walk},
+        "noise": {
+            "seed": 0,
+            "normal": _list(u[0, :8]),
+            "seed_7_row_3": _list(noise.normal(7, 3, 1, 8)[0]),
+            "walk": walk,
+        },
         "faces": [
             {"seed": 0, "row": row, "u": _list(u[row]), "pixels": base64.b64encode(pixels[row].tobytes()).decode()}
             for row in range(GOLDEN_FACES)

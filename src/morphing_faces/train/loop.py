@@ -25,8 +25,8 @@ from tqdm import tqdm
 from ..files import whole_file
 from . import checkpoint
 from .config import Config, from_toml
-from .coordinates import Posterior, encode_all, to_pictures, whitening
-from .data import Dataset, batches
+from .coordinates import encode_all, to_pictures, whitening
+from .data import Dataset, batches, spread
 from .networks import VAE
 from .objective import active_units, gaussian_log_likelihood, kl_from_prior
 from .sheet import save_sheet
@@ -42,7 +42,9 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(number).name)
 
 
-def train(config: Config, dataset: Dataset, run: Path, *, device: str = "auto", progress: bool = True) -> dict[str, Any]:
+def train(
+    config: Config, dataset: Dataset, run: Path, *, device: str = "auto", progress: bool = True
+) -> dict[str, Any]:
     """Train ``config`` on ``dataset`` into the folder ``run``, or resume what is there; returns the last metrics.
 
     Under ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a resumed run is the
@@ -61,7 +63,7 @@ def _train(
     torch.manual_seed(config.seed)
     model = VAE(config, dataset.image_shape).to(device)
     set_data_statistics(model, dataset)
-    model = model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config)
     step, bad_steps, seconds = 0, 0, 0.0
@@ -71,7 +73,8 @@ def _train(
         groups, state = checkpoint.load(run)
         checkpoint.load_into(model, groups["model"], run)
         checkpoint.load_into(average, groups["ema"], run)
-        _load_optimizer(optimizer, model, groups["optimizer"], state["optimizer_steps"])
+        if state["optimizer_steps"]:  # 0 when no step has been finite yet
+            _load_optimizer(optimizer, model, groups["optimizer"], state["optimizer_steps"])
         step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
     elif rank == 0:
         run.mkdir(parents=True, exist_ok=True)
@@ -116,9 +119,10 @@ def _train(
                     writer.add_scalar(key, value, step)
                 writer.flush()
 
-    with _signals() as received, tqdm(
-        total=config.steps, initial=step, unit=" steps", disable=not progress, smoothing=0.05
-    ) as bar:
+    with (
+        _signals() as received,
+        tqdm(total=config.steps, initial=step, unit=" steps", disable=not progress, smoothing=0.05) as bar,
+    ):
         pictures = batches(dataset, "train", step, config.steps, config.batch, config.seed, rank, world)
         for images in pictures:
             for group in optimizer.param_groups:
@@ -246,7 +250,7 @@ def set_data_statistics(model: VAE, dataset: Dataset, most: int = 50_000) -> Non
     rows = dataset.rows("train")
     if len(rows) == 0:
         raise ValueError(f"{dataset.folder} has no training pictures; prepare it from more pictures")
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+    rows = spread(rows, most)
     total = np.zeros(dataset.image_shape)
     for first in range(0, len(rows), 1024):
         total += dataset.images[rows[first : first + 1024]].sum(0, dtype=np.float64)
@@ -263,8 +267,8 @@ def set_data_statistics(model: VAE, dataset: Dataset, most: int = 50_000) -> Non
 @torch.no_grad()
 def look(model: VAE, dataset: Dataset, sheet: Path, most: int = 4096) -> dict[str, float]:
     """Metrics on held-out pictures (at most ``most``), and a sheet of reconstructions and samples."""
-    rows = dataset.rows("held_out")[:most]
-    rows = rows if len(rows) else dataset.rows("train")[:64]
+    split = "held_out" if dataset.held_out.any() else "train"  # a tiny set may hold out none
+    rows = spread(dataset.rows(split), most)
     device = model.mean_face.device
     generator = torch.Generator(device).manual_seed(0)
     sums = {"elbo": 0.0, "kl": 0.0, "mse": 0.0}
@@ -277,12 +281,11 @@ def look(model: VAE, dataset: Dataset, sheet: Path, most: int = 4096) -> dict[st
         sums["elbo"] += (gaussian_log_likelihood(x, picture, log_sigma) - kl).sum().item()
         sums["kl"] += kl.sum().item()
         sums["mse"] += F.mse_loss(model.decode(mean)[0].clamp(0, 1), x).item() * len(x)
-    posterior: Posterior = encode_all(model, dataset, dataset.rows("train")[: most])
-    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), 16)).astype(int)]
-    save_sheet(model, dataset, some, *whitening(posterior), sheet)
-    means = {f"held_out/{key}": value / len(rows) for key, value in sums.items()}
+    posterior = encode_all(model, dataset, spread(dataset.rows("train"), most))
+    save_sheet(model, dataset, spread(rows, 16), *whitening(posterior), sheet)
+    means = {f"{split}/{key}": value / len(rows) for key, value in sums.items()}
     active = float(active_units(posterior.means).sum())
-    return {**means, "held_out/psnr": -10 * math.log10(means["held_out/mse"]), "active_units": active}
+    return {**means, f"{split}/psnr": -10 * math.log10(means[f"{split}/mse"]), "active_units": active}
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -315,7 +318,7 @@ def _summary(metrics: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def _processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     """This process's device, rank and the number of processes; joins the group when torchrun started us."""
-    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
         place = torch.device(kind)
@@ -325,7 +328,7 @@ def _processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
         if not torch.cuda.is_available():
             raise ValueError(f"--device {device!r}: PyTorch finds no such GPU here; use --device cpu")
         if place.index is None:
-            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if world == 1:
@@ -359,8 +362,8 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
     with contextlib.suppress(ValueError):  # only the main thread may listen to signals
-        for each in (signal.SIGINT, signal.SIGTERM):
-            old[each] = signal.signal(each, note)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, note)
     try:
         yield received
     finally:
@@ -374,10 +377,14 @@ def _check_same_run(run: Path, config: Config, dataset: Dataset) -> None:
     changed = [k for k in Config.__dataclass_fields__ if k not in free and getattr(saved, k) != getattr(config, k)]
     if changed:
         listed = ", ".join(f"{k} was {getattr(saved, k)!r}, now {getattr(config, k)!r}" for k in changed)
-        raise ValueError(f"{run} was begun with other settings ({listed}): resume with those, or train into a new folder")
+        raise ValueError(
+            f"{run} was begun with other settings ({listed}): resume with those, or train into a new folder"
+        )
     record = json.loads((run / "data.json").read_text(encoding="utf-8"))
     if record["sha256"] != dataset.record["sha256"]:
-        raise ValueError(f"{run} was begun on other pictures than {dataset.folder}: use those, or train into a new folder")
+        raise ValueError(
+            f"{run} was begun on other pictures than {dataset.folder}: use those, or train into a new folder"
+        )
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, model: VAE, tensors: dict[str, Tensor], steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -19,7 +20,7 @@ class Encoder(nn.Module):
     def __init__(self, pixels: int, hidden: tuple[int, ...], latent_size: int, dropout: float = 0.0):
         super().__init__()
         widths = (pixels, *hidden)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.dropout = nn.Dropout(dropout)
         self.mean = nn.Linear(widths[-1], latent_size)
         self.log_variance = nn.Linear(widths[-1], latent_size)
@@ -37,7 +38,7 @@ class Decoder(nn.Module):
     def __init__(self, latent_size: int, hidden: tuple[int, ...], pixels: int):
         super().__init__()
         widths = (latent_size, *hidden)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.picture = nn.Linear(widths[-1], pixels)
         self.log_sigma = nn.Linear(widths[-1], 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import itertools
@@ -24,7 +25,9 @@ from ..files import whole_folder
 from ..photo import READ_ERRORS, frame, read_failure, to_uint8
 from .data import FORMAT
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 HELD_OUT_PERCENT = 5
 LOADERS = ("lfw", "olivetti")
 
@@ -39,7 +42,13 @@ class Item:
 
 
 def prepare(
-    sources: list[str], out: str | Path, *, size: int, grey: bool = False, overwrite: bool = False, progress: bool = True
+    sources: list[str],
+    out: str | Path,
+    *,
+    size: int,
+    grey: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Make a data set from ``sources`` and return its record.
 
@@ -115,9 +124,10 @@ def _in_parallel(
 
     queue = iter(items)
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool, tqdm(
-        total=len(items), unit=" pictures", desc=Path(source).name, disable=not progress
-    ) as bar:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(items), unit=" pictures", desc=Path(source).name, disable=not progress) as bar,
+    ):
         pending = [(item, pool.submit(work, item)) for item in itertools.islice(queue, 16 * workers)]
         while pending:
             item, future = pending.pop(0)
@@ -139,7 +149,9 @@ def _items(source: str) -> Iterator[Item]:
     elif source in LOADERS:
         return _scikit_learn(source)
     kind = "is neither a folder, a zip, .npy nor .npz" if path.exists() else "does not exist"
-    raise ValueError(f"source {source!r} {kind}: give a folder, a zip, an array (.npy, .npz), or {' or '.join(LOADERS)}")
+    raise ValueError(
+        f"source {source!r} {kind}: give a folder, a zip, an array (.npy, .npz), or {' or '.join(LOADERS)}"
+    )
 
 
 def _labels_by_file(text: str) -> dict[str, dict[str, str]]:
@@ -222,7 +234,7 @@ def _from_array(array: np.ndarray, columns: dict[str, np.ndarray], name: str) ->
 
     for row in range(len(array)):
         labels = {key: str(column[row]) for key, column in columns.items()}
-        yield Item(f"{name}[{row}]", lambda row=row: read(row), labels)
+        yield Item(f"{name}[{row}]", functools.partial(read, row), labels)
 
 
 def _scikit_learn(source: str) -> Iterator[Item]:

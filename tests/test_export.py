@@ -1,0 +1,310 @@
+"""From a run to a bundle: the coordinates mean what they say, ONNX agrees with PyTorch, or nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import morphing_faces as mf
+from morphing_faces import noise
+from morphing_faces.train import export as exporting
+from morphing_faces.train.coordinates import Coordinates, Posterior, encode_all, find_coordinates, to_pictures
+from morphing_faces.train.data import Dataset, open_dataset
+from morphing_faces.train.networks import VAE
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path) -> Dataset:
+    return open_dataset(tiny_data)
+
+
+@pytest.fixture(scope="module")
+def raw(tiny_run: Path, data: Dataset) -> VAE:
+    """The run's averaged weights, in raw coordinates."""
+    return exporting.load_run(tiny_run, data.image_shape)[0]
+
+
+@pytest.fixture(scope="module")
+def posterior(raw: VAE, data: Dataset) -> Posterior:
+    return encode_all(raw, data, data.rows("train"))
+
+
+@pytest.fixture(scope="module")
+def coordinates(raw: VAE, posterior: Posterior) -> Coordinates:
+    """Those that the tiny bundle was made with: 512 probes, seed 0."""
+    return find_coordinates(raw, posterior, probes=512, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> mf.Model:
+    return mf.load(tiny_bundle)
+
+
+def folded(tiny_run: Path, data: Dataset, coordinates: Coordinates) -> VAE:
+    network = exporting.load_run(tiny_run, data.image_shape)[0]
+    exporting.fold(network, coordinates)
+    return network
+
+
+# --- the coordinates
+
+
+def test_a_folded_decoder_draws_from_u_what_the_raw_one_draws(
+    raw: VAE, coordinates: Coordinates, tiny_run: Path, data: Dataset
+) -> None:
+    u = torch.from_numpy(noise.normal(3, 0, 50, 32))
+    z = (coordinates.mean + u.double() @ coordinates.matrix.T).float()
+    with torch.no_grad():
+        expected, _ = raw.decode(z)
+        found, _ = folded(tiny_run, data, coordinates).decode(u)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert expected.std(0).mean() > 1e-3, "the pictures are all alike: this shows nothing"
+
+
+def test_a_folded_encoder_answers_in_u(raw: VAE, coordinates: Coordinates, tiny_run: Path, data: Dataset) -> None:
+    x = to_pictures(data.images[np.arange(20)])
+    with torch.no_grad():
+        mean, log_variance = raw.encode(x)
+        u_mean, std = exporting.PictureEncoder(folded(tiny_run, data, coordinates), coordinates)(x.permute(0, 2, 3, 1))
+    expected = (mean.double() - coordinates.mean) @ coordinates.inverse.T
+    torch.testing.assert_close(u_mean.double(), expected, rtol=1e-3, atol=1e-3)
+    one = coordinates.inverse @ torch.diag(log_variance[0].double().exp()) @ coordinates.inverse.T
+    torch.testing.assert_close(std[0].double(), one.diagonal().sqrt(), rtol=1e-3, atol=1e-4)
+
+
+def test_codes_drawn_for_the_training_pictures_have_mean_zero_and_covariance_one_in_u(
+    posterior: Posterior, coordinates: Coordinates
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rounds = 200
+    means, stds = posterior.means.double(), posterior.variances.double().sqrt()
+    z = torch.cat([means + stds * torch.randn(means.shape, generator=generator).double() for _ in range(rounds)])
+    u = (z - coordinates.mean) @ coordinates.inverse.T
+    assert u.mean(0).abs().max() < 0.03
+    assert (torch.cov(u.T, correction=0) - torch.eye(32)).abs().max() < 0.05
+
+
+def test_the_bundle_encodes_the_training_pictures_to_mean_zero_and_variance_one(model: mf.Model, data: Dataset) -> None:
+    code = model.encode(data.images[data.rows("train")])
+    assert np.abs(code.mean.mean(0)).max() < 0.02
+    assert np.abs(code.mean.var(0) + np.square(code.std).mean(0) - 1).max() < 0.05
+
+
+def test_the_shares_descend_and_sum_to_one(coordinates: Coordinates, tiny_bundle: Path) -> None:
+    share = coordinates.share
+    assert (share[:-1] >= share[1:]).all()
+    assert (share >= 0).all()
+    assert float(share.sum()) == pytest.approx(1)
+    manifest = json.loads((tiny_bundle / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["latents"]["share"] == pytest.approx(share.tolist(), abs=1e-4)
+    assert [entry["share"] for entry in manifest["dimensions"]] == manifest["latents"]["share"][:29]
+    assert [entry["latent"] for entry in manifest["dimensions"]] == list(range(29))
+    assert manifest["figures"]["share_of_first_29"] == pytest.approx(float(share[:29].sum()), abs=1e-3)
+
+
+def test_dimension_0_changes_the_picture_most_and_each_as_much_as_its_share_says(model: mf.Model) -> None:
+    u, step = model.sample(200, seed=11), np.float32(0.05)
+    change = np.empty(32)
+    for dimension in range(32):
+        nudge = step * np.eye(32, dtype=np.float32)[dimension]
+        difference = (model.decode(u + nudge) - model.decode(u - nudge)) / (2 * step)
+        change[dimension] = np.square(difference).sum((1, 2, 3)).mean()
+    assert change.argmax() == 0
+    share = np.array(model.bundle.manifest["latents"]["share"])
+    found = change / change.sum()
+    assert np.abs(found - share).max() < 0.05
+    assert np.corrcoef(found, share)[0, 1] > 0.98
+
+
+def test_growing_dimension_0_brightens_the_picture(model: mf.Model) -> None:
+    u, nudge = model.sample(400, seed=12), np.zeros(32, np.float32)
+    nudge[0] = 0.5
+    assert model.decode(u + nudge).mean() > model.decode(u - nudge).mean()
+
+
+def test_no_fewer_pictures_than_latent_dimensions_are_needed(tiny_run: Path, data: Dataset, tmp_path: Path) -> None:
+    few = Dataset(data.folder, data.images[:20], np.zeros(20, bool), {}, data.record)
+    with pytest.raises(ValueError, match="20 training pictures, fewer than the 32 latent dimensions"):
+        exporting.export(tiny_run, few, tmp_path / "out", licence="none")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- ONNX
+
+
+def test_the_fp16_weights_draw_what_pytorch_draws(
+    model: mf.Model, tiny_run: Path, data: Dataset, coordinates: Coordinates
+) -> None:
+    u = noise.normal(5, 0, 100, 32)
+    with torch.no_grad():
+        expected = exporting.PictureDecoder(folded(tiny_run, data, coordinates))(torch.from_numpy(u)).numpy()
+    difference = np.abs(model.decode(u) - expected)
+    assert np.quantile(difference, 0.999) <= 1 / 255
+    assert difference.max() > 0, "these are not two ways of computing"
+
+
+def test_fp32_onnx_is_pytorch_for_any_number_of_rows(tiny_run: Path, data: Dataset, coordinates: Coordinates) -> None:
+    decoder = exporting.PictureDecoder(folded(tiny_run, data, coordinates)).eval()
+    proto = exporting.to_onnx(decoder, torch.zeros(2, 32), ["u"], ["picture"])
+    for rows in (1, 2, 7):
+        u = noise.normal(6, 0, rows, 32)
+        with torch.no_grad():
+            expected = decoder(torch.from_numpy(u)).numpy()
+        (found,) = exporting.run_onnx(proto, u=u)
+        assert found.shape == expected.shape == (rows, 16, 16, 1)
+        assert np.abs(found - expected).max() <= 1e-4
+
+
+def test_the_figures_keep_what_was_compared(tiny_bundle: Path) -> None:
+    figures = json.loads((tiny_bundle / "manifest.json").read_text(encoding="utf-8"))["figures"]
+    assert 0 <= figures["decoder_fp32_difference"] <= 1e-4
+    assert 0 < figures["decoder_fp16_difference"] <= 1 / 255
+    assert 0 < figures["encoder_fp16_difference"] <= 1 / 255
+    assert figures["encoder_fp32_difference"] >= 0
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
+def test_the_networks_use_no_operation_that_back_ends_disagree_on(name: str, tiny_bundle: Path) -> None:
+    proto = onnx.load(tiny_bundle / name)
+    assert {node.domain for node in proto.graph.node} <= {"", "ai.onnx"}
+    assert "ConvTranspose" not in {node.op_type for node in proto.graph.node}
+    assert not [a for node in proto.graph.node for a in node.attribute if a.name == "auto_pad"]
+    assert len(proto.functions) == 0
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
+def test_large_weights_are_stored_in_fp16(name: str, tiny_bundle: Path) -> None:
+    proto = onnx.load(tiny_bundle / name)
+    large = [tensor for tensor in proto.graph.initializer if np.prod(tensor.dims) >= 1024]
+    assert large
+    assert {tensor.data_type for tensor in large} == {onnx.TensorProto.FLOAT16}
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx", "golden.json", "manifest.json"])
+def test_nothing_of_this_machine_is_in_a_bundle(name: str, tiny_bundle: Path, tiny_run: Path, data: Dataset) -> None:
+    content = (tiny_bundle / name).read_bytes()
+    package = Path(mf.__file__).resolve().parent
+    places = [package, package.parents[1], Path.cwd(), tiny_bundle, tiny_run, data.folder, Path(torch.__file__).parent]
+    for secret in [*map(str, places), "site-packages", ".py", str(Path.home()) + "/"]:
+        assert secret.encode() not in content, f"{secret} is in {name}"
+    if name.endswith(".onnx"):  # the words of the manifest may be anybody's name
+        for secret in (getpass.getuser(), socket.gethostname()):
+            if len(secret) >= 4:
+                assert secret.encode() not in content, f"{secret} is in {name}"
+
+
+def test_a_weight_that_fp16_cannot_hold_is_refused_by_name() -> None:
+    large = onnx.numpy_helper.from_array(np.full(2000, 1e6, np.float32), "big")
+    value = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2000])
+    node = onnx.helper.make_node("Identity", ["big"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [value], [large])
+    with pytest.raises(exporting.Disagreement, match=r"weight big reaches 1e\+06, more than fp16 holds"):
+        exporting.with_half_weights(onnx.helper.make_model(graph))
+
+
+@pytest.mark.parametrize("which", ["decoder", "encoder"])
+def test_when_onnx_runtime_disagrees_nothing_is_written(
+    which: str, tiny_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = exporting.run_onnx
+
+    def run_onnx(proto: Any, **inputs: np.ndarray) -> list[np.ndarray]:
+        outputs = original(proto, **inputs)
+        off = 1e-3 if which == "decoder" else 1e-3 * max(1.0, float(np.abs(outputs[0]).max()))
+        return [out + np.float32(off) for out in outputs] if ("u" in inputs) == (which == "decoder") else outputs
+
+    monkeypatch.setattr(exporting, "run_onnx", run_onnx)
+    with pytest.raises(exporting.Disagreement, match=f"{which}_fp32_difference is 0?.*, allowed") as caught:
+        exporting.export(tiny_run, data, tmp_path / "out", licence="none", probes=64)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "nothing was written" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_fold_is_noticed(
+    tiny_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = exporting.fold
+
+    def fold(network: VAE, coordinates: Coordinates) -> None:
+        original(network, coordinates)
+        with torch.no_grad():
+            network.decoder.picture.bias.add_(0.1)
+
+    monkeypatch.setattr(exporting, "fold", fold)
+    with pytest.raises(exporting.Disagreement, match="folding the coordinates changes pixels by"):
+        exporting.export(tiny_run, data, tmp_path / "out", licence="none", probes=64)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the bundle as a whole
+
+
+def test_the_golden_values_are_what_the_bundle_gives(model: mf.Model) -> None:
+    golden = model.bundle.golden()
+    assert len(golden["faces"]) == 4
+    height, width, channels = model.image_shape
+    for face in golden["faces"]:
+        u = np.array(face["u"], np.float32)
+        assert np.array_equal(u, model.sample(face["row"] + 1, seed=face["seed"])[face["row"]])
+        pixels = np.frombuffer(base64.b64decode(face["pixels"]), np.uint8).reshape(height, width, channels)
+        assert np.abs(model.decode(u)[0] * 255 - pixels).max() <= 0.51
+    (code,) = golden["codes"]
+    pixels = np.frombuffer(base64.b64decode(golden["faces"][code["pixels_of_face"]]["pixels"]), np.uint8)
+    found = model.encode(pixels.reshape(height, width, channels))
+    assert np.allclose(found.mean[0], code["mean"], atol=1e-4)
+    assert np.allclose(found.std[0], code["std"], atol=1e-4)
+    assert golden["noise"]["normal"] == pytest.approx(noise.normal(0, 0, 1, 8)[0].tolist())
+    assert golden["noise"]["seed_7_row_3"] == pytest.approx(noise.normal(7, 3, 1, 8)[0].tolist())
+    assert golden["noise"]["walk"] == [noise.whole(0, k, 58) for k in range(8)]
+
+
+def test_the_manifest_says_how_and_on_what_the_model_was_trained(model: mf.Model, data: Dataset) -> None:
+    training = model.bundle.manifest["training"]
+    assert training["steps"] == 60
+    assert training["recipe"]["hidden"] == [48]
+    assert training["pictures"]["sha256"] == data.record["sha256"]
+    assert training["pictures"]["shape"] == [500, 16, 16, 1]
+
+
+def test_a_run_without_a_checkpoint_is_refused_with_the_remedy(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match="has no checkpoint yet: run morphing-faces train first") as caught:
+        exporting.export(tmp_path / "run", data, tmp_path / "out", licence="none")
+    assert str(tmp_path / "run") in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_exists_is_refused_and_untouched(tiny_run: Path, data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        exporting.export(tiny_run, data, tmp_path / "out", licence="none", probes=64)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_pictures_that_the_run_was_not_trained_on_are_refused(tiny_run: Path, data: Dataset, tmp_path: Path) -> None:
+    """The manifest names the pictures by their hash: it must not name others."""
+    others = Dataset(data.folder, data.images, data.held_out, {}, {**data.record, "sha256": "0" * 64})
+    with pytest.raises(ValueError, match="other pictures"):
+        exporting.export(tiny_run, others, tmp_path / "out", licence="none", probes=64)
+    assert list(tmp_path.iterdir()) == []

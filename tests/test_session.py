@@ -1,0 +1,250 @@
+"""The session's verbs, faces as files, and the grammar of the prompt."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from morphing_faces import noise
+from morphing_faces.session import VERBS, Session, help_message, parse
+
+
+@pytest.fixture
+def session() -> Session:
+    model: Any = SimpleNamespace(latent_size=40, dimensions=tuple(range(39, 10, -1)), name="toy")
+    return Session(model, seed=3)
+
+
+def test_philox_gives_the_published_numbers() -> None:
+    """The known answers of Random123, the authors' own library."""
+    ones = np.full((1, 4), 0xFFFFFFFF, np.uint32)
+    assert [f"{w:08x}" for w in noise.philox(ones, 2**64 - 1)[0]] == ["408f276d", "41c83b0e", "a20bc7c6", "6d5451fd"]
+    pi = np.array([[0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]], np.uint32)
+    assert [f"{w:08x}" for w in noise.philox(pi, 0x299F31D0A4093822)[0]] == [
+        "d16cfe09",
+        "94fdcceb",
+        "5001e420",
+        "24126ea1",
+    ]
+
+
+def test_noise_is_normal_and_a_row_does_not_depend_on_how_many_are_asked() -> None:
+    table = noise.normal(11, 0, 500, 400)
+    assert abs(table.mean()) < 0.01
+    assert table.var() == pytest.approx(1, abs=0.01)
+    assert (table**4).mean() == pytest.approx(3, abs=0.1)
+    assert abs(np.corrcoef(table[:, :20].T) - np.eye(20)).max() < 0.2
+    assert np.array_equal(noise.normal(11, 3, 1, 400)[0], table[3])
+    assert not np.array_equal(noise.normal(12, 3, 1, 400)[0], table[3])
+    assert {noise.whole(0, k, 6) for k in range(200)} == set(range(6))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "7", True])
+def test_a_wrong_seed_is_named(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed .*: must be a whole number from 0 to 4294967295"):
+        noise.normal(seed, 0, 1, 4)
+
+
+def test_the_first_face_is_the_seeds_first(session: Session) -> None:
+    assert np.array_equal(session.z, noise.normal(3, 0, 1, 40)[0])
+    session.shuffle()
+    assert np.array_equal(session.z, noise.normal(3, 1, 1, 40)[0])
+
+
+def test_move_sets_the_two_chosen_coordinates_only(session: Session) -> None:
+    before = session.get()
+    session.select(0, 5)
+    session.move(-1, 0.25)
+    changed = np.flatnonzero(session.z != before)
+    assert sorted(changed) == sorted((session.dimensions[0], session.dimensions[5]))
+    assert (session.get(0), session.get(5)) == (-1, 0.25)
+
+
+def test_frozen_coordinates_behave_as_in_2014(session: Session) -> None:
+    session.move(0.5, -0.5)
+    session.toggle_freeze()
+    session.move(1, 1)
+    session.select(2, 3)
+    session.move(1, 1)
+    assert (session.get(0), session.get(1)) == (0.5, -0.5)
+    session.toggle_freeze()
+    session.move(0.1, 0.2)
+    assert [session.get(d) for d in range(4)] == pytest.approx([0.5, -0.5, 0.1, 0.2])
+
+
+def test_shuffle_works_while_frozen_and_keeps_axes(session: Session) -> None:
+    session.select(4, 2)
+    session.toggle_freeze()
+    z = session.get()
+    session.shuffle()
+    assert not np.array_equal(session.z, z)
+    assert (session.axes, session.frozen) == ((4, 2), True)
+
+
+def test_undo_takes_a_run_of_moves_as_one_and_redo_brings_it_back(session: Session) -> None:
+    first = session.get()
+    for x in np.linspace(-1, 1, 50):
+        session.move(float(x), 0)
+    moved = session.get()
+    session.shuffle()
+    assert session.undo()
+    assert np.array_equal(session.z, moved)
+    assert session.undo()
+    assert np.array_equal(session.z, first)
+    assert not session.undo()
+    assert session.redo()
+    assert np.array_equal(session.z, moved)
+    session.set(0, 2.0)
+    assert not session.redo()
+
+
+def test_range_stretches_the_square(session: Session) -> None:
+    session.set_range(2)
+    session.move(1, -0.5)
+    assert (session.get(0), session.get(1)) == (2, -1)
+    session.widen(1000)
+    assert session.range == 4
+    session.widen(-1000)
+    assert session.range == 0.25
+
+
+def test_z_cannot_be_written_behind_the_sessions_back(session: Session) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        session.z[0] = 1
+
+
+def test_the_walk_is_that_of_2014_but_stays_among_faces(session: Session) -> None:
+    for _ in range(300):
+        before = session.get()
+        session.walk()
+        changed = np.flatnonzero(session.z != before)
+        assert len(changed) == 1
+        assert changed[0] in session.dimensions
+        assert abs(session.z[changed[0]] - before[changed[0]]) == pytest.approx(0.5, abs=1e-5)
+    assert np.abs(session.z).max() < 5
+    assert session.undo()
+    assert np.array_equal(session.z, noise.normal(3, 0, 1, 40)[0])
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (lambda s: s.select(0, 29), "dimension 29: dimensions are whole numbers from 0 to 28"),
+        (lambda s: s.select(-1, 2), "dimension -1: dimensions are"),
+        (lambda s: s.select(1.5, 2), "dimension 1.5: dimensions are"),
+        (lambda s: s.select(4, 4), "must be two different ones"),
+        (lambda s: s.move(math.nan, 0), "must be finite numbers"),
+        (lambda s: s.set(0, math.inf), "must be a finite number"),
+        (lambda s: s.set(np.zeros(39)), r"z has shape \(39,\), expected \(40,\)"),
+        (lambda s: s.set_range(9), "range 9: must be from 0.25 to 4"),
+    ],
+)
+def test_a_wrong_action_changes_nothing_and_says_what_is_allowed(session: Session, action: Any, message: str) -> None:
+    before, axes = session.get(), session.axes
+    with pytest.raises(ValueError, match=message):
+        action(session)
+    assert np.array_equal(session.z, before)
+    assert session.axes == axes
+    assert not session.undo()
+
+
+def test_a_saved_face_comes_back_exactly(session: Session, tmp_path: Path) -> None:
+    session.select(7, 1)
+    session.move(0.3, 1 / 3)
+    session.toggle_freeze()
+    session.set_range(1.5)
+    saved = session.get()
+    session.save(tmp_path / "face.json")
+    assert (tmp_path / "face.json").stat().st_size < 40 * 16 + 300
+    session.shuffle()
+    session.toggle_freeze()
+    session.select(0, 1)
+    session.load(tmp_path / "face.json")
+    assert np.array_equal(session.z, saved)
+    assert (session.axes, session.frozen, session.range) == ((7, 1), True, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "cat"}, "is not a face saved by morphing-faces"),
+        ({"version": 2}, "has version 2, this program reads 1"),
+        ({"bundle": "color"}, "is a face of bundle 'color', this is 'toy'"),
+        ({"z": [0.0] * 39}, "has 39 coordinates, expected 40"),
+        ({"z": [math.nan] * 40}, "all finite"),
+        ({"axes": [0, 29]}, "has axes .* expected two different ones from 0 to 28"),
+        ({"axes": None}, "lacks z, axes, range or frozen"),
+        ({"range": 100}, "has range 100"),
+    ],
+)
+def test_a_wrong_face_file_is_refused_whole(
+    session: Session, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "face.json"
+    path.write_text(json.dumps({**session.to_dict(), **change}))
+    session.shuffle()
+    before = session.get()
+    with pytest.raises(ValueError, match=message) as caught:
+        session.load(path)
+    assert str(path) in str(caught.value)
+    assert np.array_equal(session.z, before)
+
+
+def test_an_unreadable_face_file_is_named(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        session.load(tmp_path / "nowhere.json")
+    (tmp_path / "cut.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        session.load(tmp_path / "cut.json")
+    (tmp_path / "noise.json").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(ValueError, match="is not a face"):
+        session.load(tmp_path / "noise.json")
+
+
+@pytest.mark.parametrize(
+    ("line", "parsed"),
+    [
+        ("  ", ("", ())),
+        ("h", ("h", ())),
+        (" d 0   28 ", ("d", (0, 28))),
+        ("set 3 -1.5", ("set", (3, -1.5))),
+        ("range 2", ("range", (2.0,))),
+        ("save my face.json", ("save", ("my face.json",))),
+        ('load "a b.json"', ("load", ("a b.json",))),
+    ],
+)
+def test_the_grammar(line: str, parsed: tuple[str, tuple[Any, ...]]) -> None:
+    assert parse(line, 29) == parsed
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("d 0 29", "dimension '29': dimensions are whole numbers from 0 to 28"),
+        ("d 0", "need two dimensions to select: d D1 D2"),
+        ("d 1 2 3", "need two dimensions"),
+        ("d x 1", "dimension 'x'"),
+        ("wlak", "unknown command 'wlak': did you mean 'walk'?"),
+        ("save", "save needs a file: save FILE"),
+        ("r 3", "r takes no arguments, got 1"),
+        ("set 3 nan", "'nan': must be a number"),
+    ],
+)
+def test_wrong_lines_get_one_line(line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")) as caught:
+        parse(line, 29)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_help_names_every_verb_and_the_2014_words_come_first() -> None:
+    text = help_message(29)
+    places = [text.index(f"\n    {name}") for name in VERBS]
+    assert places == sorted(places)
+    assert list(VERBS)[:4] == ["h", "q", "r", "d"]
+    assert "Dimensions are 0 to 28" in text

@@ -1,0 +1,304 @@
+"""The real window under a virtual screen: a mouse that moves, clicks and scrolls, keys, and commands from a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageGrab
+
+import morphing_faces as mf
+
+PATIENCE = 60  # seconds; the machines are shared
+
+
+def until(check: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if result := check():
+            return result
+        time.sleep(0.05)
+    raise AssertionError(f"not within {PATIENCE} s: {what}")
+
+
+class Desk:
+    """A running `morphing-faces window`, and the hands that use it."""
+
+    def __init__(self, display: str, bundle: Path, folder: Path, *arguments: str, backend: str | None = None):
+        self.display, self.folder, self.saves = display, folder, 0
+        self.environment = {**os.environ, "DISPLAY": display, "HOME": str(folder)}
+        self.output = folder / "output.txt"
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "morphing_faces", "window", "-b", str(bundle), *arguments],
+                env=self.environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, text=True, cwd=folder,
+            )  # fmt: skip
+        self.window = until(self._find, "the window is there")
+        self.xdotool("windowfocus", "--sync", self.window)
+        until(lambda: self.picture().std() > 8, "a face is drawn")
+
+    def _find(self) -> str:
+        assert self.process.poll() is None, self.output.read_text()
+        done = subprocess.run(
+            ["xdotool", "search", "--onlyvisible", "--name", "Morphing Faces"],
+            env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout.strip().split("\n")[-1]
+
+    def xdotool(self, *words: str) -> str:
+        done = subprocess.run(["xdotool", *words], env=self.environment, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, width, height of the window on the screen."""
+        text = self.xdotool("getwindowgeometry", "--shell", self.window)
+        values = dict(line.split("=") for line in text.split())
+        return int(values["X"]), int(values["Y"]), int(values["WIDTH"]), int(values["HEIGHT"])
+
+    def screen(self) -> Image.Image:
+        left, top, width, height = self.box()
+        return ImageGrab.grab((left, top, left + width, top + height), xdisplay=self.display)
+
+    def picture(self) -> np.ndarray:
+        """The pixels well inside the face."""
+        screen = np.asarray(self.screen().convert("L"), float)
+        height, width = screen.shape
+        return screen[height // 4 : -height // 4, width // 4 : -width // 4]
+
+    def hover(self, x: float, y: float) -> None:
+        """Move the mouse to a place in the hover square."""
+        left, top, width, height = self.box()
+        side = min(width, height) * 512 / 624
+        across, down = left + width / 2 + x * side / 2, top + height / 2 - y * side / 2
+        self.xdotool("mousemove", "--sync", str(round(across)), str(round(down)))
+        time.sleep(0.3)
+
+    def click(self) -> None:
+        self.xdotool("click", "1")
+        time.sleep(0.3)
+
+    def key(self, *keys: str) -> None:
+        self.xdotool("key", *keys)
+        time.sleep(0.3)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def state(self) -> dict[str, Any]:
+        """What the session holds now, by way of `save`."""
+        self.saves += 1
+        path = self.folder / f"state-{self.saves}.json"
+        self.say(f"save {path}")
+        until(path.exists, "the face is saved")
+        return dict(json.loads(path.read_text()))
+
+    def ends(self) -> int:
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def desk(display: str, tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(display, tiny_bundle, tmp_path)
+    yield desk
+    desk.process.kill()
+    desk.process.wait()
+
+
+def test_hovering_sets_two_coordinates_from_corner_to_corner(desk: Desk) -> None:
+    before = desk.state()["z"]
+    for x, y in ((-0.95, -0.95), (0.95, 0.95), (0.0, 0.5)):
+        desk.hover(x, y)
+        z = desk.state()["z"]
+        assert z[:2] == pytest.approx([x, y], abs=0.02)
+        assert z[2:] == before[2:]
+
+
+def test_the_face_on_the_screen_is_the_decoded_face_upright(desk: Desk, tiny_bundle: Path) -> None:
+    desk.hover(0.5, -0.5)
+    z = np.array(desk.state()["z"], np.float32)
+    expected = mf.load(tiny_bundle).decode(z)[0, :, :, 0] * 255
+    shown = desk.screen().convert("L")
+    width, height = shown.size
+    side = round(min(width, height) * 512 / 624)
+    left, top = (width - side) // 2, (height - side) // 2
+    small = np.asarray(shown.crop((left, top, left + side, top + side)).resize((16, 16), Image.Resampling.BOX), float)
+    assert np.abs(small - expected)[2:-2, 2:-2].mean() < 6
+    assert np.corrcoef(small.ravel(), expected.ravel())[0, 1] > 0.97
+
+
+def test_hovering_outside_the_face_does_nothing(desk: Desk) -> None:
+    desk.hover(0.2, 0.2)
+    before = desk.state()["z"]
+    desk.hover(1.1, 0.2)
+    assert desk.state()["z"] == before
+
+
+def test_a_click_freezes_other_dimensions_are_picked_a_click_unfreezes_and_the_earlier_two_stay(desk: Desk) -> None:
+    desk.hover(0.4, -0.6)
+    desk.click()
+    assert desk.state()["frozen"] is True
+    desk.hover(-0.8, 0.8)
+    kept = desk.state()["z"]
+    assert kept[:2] == pytest.approx([0.4, -0.6], abs=0.02)
+    desk.say("d 4 7")
+    desk.click()
+    desk.hover(0.3, 0.1)
+    state = desk.state()
+    assert (state["frozen"], state["axes"]) == (False, [4, 7])
+    assert state["z"][:2] == kept[:2]
+    assert [state["z"][4], state["z"][7]] == pytest.approx([0.3, 0.1], abs=0.02)
+
+
+def test_frozen_is_seen(desk: Desk) -> None:
+    desk.hover(0, 0)
+    loose = np.asarray(desk.screen().convert("RGB"), int)
+    desk.click()
+    frozen = np.asarray(desk.screen().convert("RGB"), int)
+    blue = (frozen[..., 2] > frozen[..., 0] + 60).sum() - (loose[..., 2] > loose[..., 0] + 60).sum()
+    assert blue > 4 * 400  # an edge around the face and a word above it
+
+
+def test_the_wheel_widens_the_range(desk: Desk) -> None:
+    desk.hover(0.5, 0.5)
+    desk.xdotool("click", "--repeat", "5", "4")
+    wide = until(lambda: (s := desk.state())["range"] > 1.5 and s, "the range is wider")
+    assert wide["z"][0] == pytest.approx(0.5 * wide["range"], abs=0.05)
+
+
+def test_keys_do_what_the_prompt_does(desk: Desk) -> None:
+    first = desk.state()["z"]
+    desk.key("r")
+    second = desk.state()["z"]
+    assert second != first
+    desk.key("u")
+    assert desk.state()["z"] == first
+    desk.key("y")
+    assert desk.state()["z"] == second
+    desk.key("f")
+    assert desk.state()["frozen"] is True
+    desk.key("d", "3", "space", "5", "Return")
+    assert desk.state()["axes"] == [3, 5]
+    face = desk.folder / "k"
+    desk.key("s", "k", "Return")
+    until(face.exists, "the file named in the window is there")
+    assert json.loads(face.read_text())["z"] == second
+    desk.key("q")
+    assert desk.ends() == 0
+
+
+def test_a_wrong_line_is_answered_in_the_window(desk: Desk) -> None:
+    desk.hover(0.9, -0.9)
+    calm = np.asarray(desk.screen().convert("RGB"), int)
+    desk.key("d", "0", "space", "2", "9", "Return")
+    alarmed = np.asarray(desk.screen().convert("RGB"), int)
+    red = (alarmed[..., 0] > alarmed[..., 1] + 60).sum() - (calm[..., 0] > calm[..., 1] + 60).sum()
+    assert red > 100
+    assert desk.state()["axes"] == [0, 1]
+
+
+def test_a_walk_moves_until_any_key_stops_it(desk: Desk) -> None:
+    desk.say("walk")
+    first = desk.picture()
+    until(lambda: np.abs(desk.picture() - first).max() > 3, "the face walks")
+    desk.key("x")
+    still = desk.picture()
+    time.sleep(1)
+    assert np.array_equal(desk.picture(), still)
+
+
+def test_the_prompt_answers_wrong_lines_and_lives_on(desk: Desk) -> None:
+    for line in ("d 0 29", "d 1", "d a b", "d 2 2", "nonsense", "load nowhere.json", "set 0 many", "range 100"):
+        desk.say(line)
+    desk.state()
+    said = desk.output.read_text()
+    for message in (
+        "dimension '29': dimensions are whole numbers from 0 to 28",
+        "need two dimensions to select: d D1 D2",
+        "dimension 'a': dimensions are whole numbers from 0 to 28",
+        "dimensions 2 and 2: must be two different ones",
+        "unknown command 'nonsense': type h for help",
+        "nowhere.json cannot be read: No such file or directory",
+        "'many': must be a number",
+        "range 100: must be from 0.25 to 4",
+    ):
+        assert f"  ERROR: {message}\n" in said
+    assert "Traceback" not in said
+
+
+def test_a_saved_face_comes_back_and_its_picture_too(desk: Desk) -> None:
+    desk.hover(0.3, 0.3)
+    saved = desk.state()
+    desk.say("r")
+    desk.say(f"load {desk.folder / 'state-1.json'}")
+    desk.say(f"save {desk.folder / 'face.png'}")
+    until((desk.folder / "face.png").exists, "the picture is saved")
+    assert desk.state()["z"] == saved["z"]
+    assert Image.open(desk.folder / "face.png").size == (512, 512)
+
+
+@pytest.mark.parametrize("how", ["q", "end of input", "closing the window"])
+def test_it_ends_with(desk: Desk, how: str) -> None:
+    assert desk.process.stdin is not None
+    if how == "q":
+        desk.say("q")
+    elif how == "end of input":
+        desk.process.stdin.close()
+    else:
+        desk.xdotool("windowclose", desk.window)
+    assert desk.ends() in ((0,) if how != "closing the window" else (0, 1))
+    assert "Traceback" not in desk.output.read_text()
+
+
+def test_ctrl_c_closes_it(desk: Desk) -> None:
+    desk.process.send_signal(signal.SIGINT)
+    assert desk.ends() == 130
+    assert "Traceback" not in desk.output.read_text()
+
+
+def test_a_piped_script_works(display: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    script = "d 2 3\nset 2 1.5\nr\nu\nsave out.json\nsave out.png\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "morphing_faces", "window", "-b", str(tiny_bundle), "--seed", "5"],
+        env={**os.environ, "DISPLAY": display}, cwd=tmp_path, input=script, text=True, capture_output=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    face = json.loads((tmp_path / "out.json").read_text())
+    assert (face["axes"], face["z"][2]) == ([2, 3], 1.5)
+    assert face["z"][3:] == pytest.approx(mf.load(tiny_bundle).sample(1, seed=5)[0, 3:])
+    assert (tmp_path / "out.png").exists()
+
+
+def test_the_window_can_be_resized(desk: Desk) -> None:
+    desk.xdotool("windowsize", "--sync", desk.window, "400", "500")
+    time.sleep(0.5)
+    desk.hover(0.9, 0.9)
+    size = 400 * 512 / 624  # the margin stays, so the face is a little smaller than in proportion
+    assert desk.state()["z"][0] == pytest.approx(0.9, abs=0.25)
+    assert desk.picture().std() > 8
+    assert size < 400
+
+
+def test_without_a_display_the_window_says_so(command: Callable[..., Any]) -> None:
+    done = command("window")
+    assert done.returncode == 2
+    assert done.stderr.startswith("morphing-faces: no display: DISPLAY is not set")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_display_that_does_not_answer_is_said(command: Callable[..., Any]) -> None:
+    done = command("window", env={**os.environ, "DISPLAY": ":9999"})
+    assert done.returncode == 2
+    assert "no window can be opened" in done.stderr
+    assert "Traceback" not in done.stderr
