@@ -9,7 +9,7 @@ import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -81,10 +81,10 @@ class Window:
             from matplotlib import pyplot
 
             side = FACE + 2 * MARGIN
-            self.figure: Any = pyplot.figure(figsize=(side / 100, side / 100), dpi=100, facecolor=PAPER)
+            self.figure = pyplot.figure(figsize=(side / 100, side / 100), dpi=100, facecolor=PAPER)
         except ImportError as error:
             raise NoDisplay(f"no window can be opened: {error}") from None
-        self.canvas: Any = self.figure.canvas
+        self.canvas = cast(Any, self.figure.canvas)
         self.canvas.manager.set_window_title(f"Morphing Faces: {model.name}")
 
         self.face, label = _artists()
@@ -112,6 +112,7 @@ class Window:
         self.frame_due = False
         self.poll_timer = self.canvas.new_timer(interval=POLL_MS)
         self.poll_timer.add_callback(self._poll)
+        connect: Any = self.canvas.mpl_connect
         for name, callback in (
             ("motion_notify_event", self._on_move),
             ("button_press_event", self._on_click),
@@ -121,7 +122,7 @@ class Window:
             ("resize_event", self._on_resize),
             ("close_event", self._on_close),
         ):
-            self.canvas.mpl_connect(name, callback)
+            connect(name, callback)
         self._lay_out()
 
     # --- running
