@@ -18,6 +18,8 @@ from . import bundle as bundles
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
+FIRST_SEED = 9  # the window's first face is a first impression; this seed begins with a friendly one
+
 MISSING_TORCH = "this command needs PyTorch, which is not installed: pip install 'morphing-faces[train]'"
 
 
@@ -59,7 +61,7 @@ def main(ctx: click.Context) -> None:
         from .window import NoDisplay
 
         try:
-            open_window(None, 0, prompt=True)
+            open_window(None, FIRST_SEED, prompt=True)
         except NoDisplay as error:
             _without_display(str(error))
 
@@ -79,7 +81,7 @@ size_option = click.option(
 
 @main.command()
 @bundle_option
-@seed_option
+@click.option("--seed", default=FIRST_SEED, show_default=True, help="The same seed shows the same faces.")
 @click.option("--prompt/--no-prompt", default=True, help="Read commands from the terminal beside the window.")
 def window(bundle: str | None, seed: int, prompt: bool) -> None:
     """Open the window: a face that follows the mouse, and the prompt beside it."""

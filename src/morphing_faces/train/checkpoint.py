@@ -42,7 +42,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path} has format {metadata.get('format')!r}, this program reads {FORMAT!r}")
-            for key in file:
+            for key in file.keys():  # noqa: SIM118 - the file is no mapping
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
     except (SafetensorError, OSError) as error:
