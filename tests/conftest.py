@@ -56,7 +56,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "prepared"
 
 
-TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps": 60, "warmup": 5, "kl_warmup": 10}
+TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps": 400, "warmup": 20, "kl_warmup": 10}
 
 
 @pytest.fixture(scope="session")

@@ -56,14 +56,14 @@ def test_traverse_draws_a_row_a_dimension(command: Command, tiny_bundle: Path, t
     refused(command("traverse", "-d", "a", "-b", tiny_bundle, "-o", "t.png"), "'a'", "0-9")
 
 
-def test_walk_writes_films_that_move(command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
-    for suffix in ("gif", "webp", "png"):
-        done = command("walk", "--steps", 3, "--frames", 4, "--size", 32, "-b", tiny_bundle, "-o", f"w.{suffix}")
+def test_walk_writes_films_that_move(command: Command, tmp_path: Path) -> None:
+    for suffix, frames in (("gif", 12), ("webp", 3), ("png", 12)):  # encoders may merge frames that look alike
+        done = command("walk", "--steps", 6, "--frames", 4, "--size", 32, "-o", f"w.{suffix}")
         assert done.returncode == 0, done.stderr
         film: Any = Image.open(tmp_path / f"w.{suffix}")
-        assert film.n_frames >= 6
+        assert film.n_frames >= frames
         assert film.size == (32, 32)
-    refused(command("walk", "-b", tiny_bundle, "-o", "w.avi"), ".avi", ".gif")
+    refused(command("walk", "-o", "w.avi"), ".avi", ".gif")
 
 
 def test_reconstruct_pairs_pictures_with_their_reconstructions(
@@ -175,5 +175,5 @@ def test_every_option_is_in_the_readme() -> None:
     for name, verb in main.commands.items():
         assert f"morphing-faces {name}" in readme, f"README.md lacks the command {name}"
         for parameter in verb.params:
-            names = [option for option in parameter.opts if option.startswith("--")]
+            names = [option for option in (*parameter.opts, *parameter.secondary_opts) if option.startswith("--")]
             assert not names or any(option in readme for option in names), f"README.md lacks {name} {names}"
