@@ -82,7 +82,7 @@ class Window:
 
             side = FACE + 2 * MARGIN
             self.figure = pyplot.figure(figsize=(side / 100, side / 100), dpi=100, facecolor=PAPER)
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # Qt's backend says RuntimeError when the display does not answer
             raise NoDisplay(f"no window can be opened: {error}") from None
         self.canvas = cast(Any, self.figure.canvas)
         self.canvas.manager.set_window_title(f"Morphing Faces: {model.name}")
