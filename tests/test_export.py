@@ -6,7 +6,6 @@ import base64
 import getpass
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,6 @@ from morphing_faces.train import export as exporting
 from morphing_faces.train.coordinates import Coordinates, Posterior, encode_all, find_coordinates, to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.networks import VAE
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,6 @@ SMALL: dict[str, Any] = {
     "name": "small", "latent_size": 4, "hidden": [16], "batch": 20, "steps": 8, "warmup": 2, "kl_warmup": 3, "mirror": True
 }  # fmt: skip
 PATIENCE = 120  # seconds after which a child process is given up
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tiny networks on a busy machine: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
