@@ -97,11 +97,9 @@ class Window:
         self.background: Any = None
 
         self.pointer: tuple[float, float] | None = None  # the newest place in the hover square not yet shown
-        self.dirty = True
         self.line: str | None = None  # the command being typed in the window
         self.message, self.message_is_error = "", False
         self.walk_from: tuple[np.ndarray, float] | None = None  # where the running step of a walk began, and when
-        self.walk_steps_shown = 0
         self.commands: queue.Queue[tuple[str, tuple[Any, ...], Future[str]]] = queue.Queue()
         self.closed = False
         self.frames = 0
@@ -184,7 +182,6 @@ class Window:
             message = self._save(arguments[0])
         elif verb == "load":
             session.load(arguments[0])
-        self.dirty = True
         self._want_frame()
         return message
 
@@ -278,7 +275,7 @@ class Window:
             self._tell(message)
 
     def _tell(self, message: str, error: bool = False) -> None:
-        self.message, self.message_is_error, self.dirty = message, error, True
+        self.message, self.message_is_error = message, error
         self._want_frame()
 
     def _poll(self) -> None:
@@ -323,7 +320,6 @@ class Window:
         self.face.show(self.model.decode(z)[0])
         self._name_things()
         self._blit()
-        self.dirty = False
         self.frames += 1
 
     def _show_pointer(self) -> None:
