@@ -1,0 +1,294 @@
+/** The page's handle on the worker that runs the networks. Everything is a promise; errors are sentences for people. */
+
+import { normal } from "./noise.js";
+
+/**
+ * @typedef {import("./worker.js").Manifest} Manifest
+ * @typedef {import("./worker.js").Progress} Progress
+ * @typedef {import("./worker.js").Backend} Backend
+ * @typedef {import("./worker.js").Request} Request
+ * @typedef {import("./worker.js").Loaded} Loaded
+ * @typedef {import("./worker.js").Decoded} Decoded
+ * @typedef {import("./worker.js").Encoded} Encoded
+ * @typedef {(progress: Progress) => void} OnProgress
+ * @typedef {Uint8ClampedArray<ArrayBuffer>} Pixels
+ * @typedef {Float32Array<ArrayBuffer>} Floats
+ */
+
+const BATCH = 4; // pictures in one call: a newer request never waits for more
+/** A decode as quick as this, in ms, leaves WebGPU nothing to win that could be seen: it is a frame of 120 Hz. */
+const QUICK = 8;
+const TIMED_RUNS = 9;
+
+/**
+ * Load a bundle and start its decoder.
+ *
+ * Rejects with an Error whose message says what happened and what to do; with an AbortError when `signal` is aborted.
+ * @param {string | URL} base the address of the bundle's folder
+ * @param {{onProgress?: OnProgress, signal?: AbortSignal, backend?: "auto" | Backend}} [options]
+ *   `auto`: WebAssembly, then WebGPU instead where it is there and measured to be faster
+ * @returns {Promise<Model>}
+ */
+export async function loadModel(base, { onProgress, signal, backend = "auto" } = {}) {
+  signal?.throwIfAborted();
+  const folder = new URL(`${String(base).replace(/\/*$/, "")}/`, document.baseURI).href;
+  if (backend === "webgpu" && !("gpu" in navigator)) {
+    throw new Error("This browser has no WebGPU. Choose the back end 'wasm', or 'auto'.");
+  }
+  const first = new Engine();
+  const stop = () => first.close(signal?.reason);
+  signal?.addEventListener("abort", stop);
+  try {
+    const loaded = await first.load(folder, backend === "webgpu" ? "webgpu" : "wasm", onProgress);
+    return new Model(first, loaded, folder, backend === "auto", onProgress);
+  } catch (error) {
+    first.close();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+/** One worker and the requests that it has not yet answered. */
+class Engine {
+  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  #next = 0;
+  /** @type {Map<number, {resolve: (result: any) => void, reject: (reason: any) => void, onProgress?: OnProgress}>} */
+  #waiting = new Map();
+  /** @type {unknown} */
+  #closed = undefined;
+
+  constructor() {
+    this.#worker.addEventListener("message", ({ data }) => {
+      const waiting = this.#waiting.get(data.id);
+      if (!waiting) return;
+      if (data.progress) return waiting.onProgress?.(data.progress);
+      this.#waiting.delete(data.id);
+      if (data.error === undefined) waiting.resolve(data.result);
+      else waiting.reject(new Error(data.error));
+    });
+    this.#worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      const reason = event.message ? ` (${event.message})` : "";
+      this.close(
+        new Error(
+          `The model's worker could not run${reason}. Reload the page; if it happens again, use a current browser.`,
+        ),
+      );
+    });
+  }
+
+  /**
+   * @param {string} base
+   * @param {Backend} backend
+   * @param {OnProgress} [onProgress]
+   * @returns {Promise<Loaded>}
+   */
+  load(base, backend, onProgress) {
+    return this.ask({ verb: "load", base, backend }, onProgress);
+  }
+
+  /**
+   * @param {Request} request
+   * @param {OnProgress} [onProgress]
+   * @returns {Promise<any>}
+   */
+  ask(request, onProgress) {
+    if (this.#closed) return Promise.reject(this.#closed);
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject, onProgress });
+      this.#worker.postMessage({ id, ...request });
+    });
+  }
+
+  /** @param {unknown} [reason] */
+  close(reason = new DOMException("The model was closed.", "AbortError")) {
+    this.#closed ??= reason;
+    this.#worker.terminate();
+    for (const { reject } of this.#waiting.values()) reject(this.#closed);
+    this.#waiting.clear();
+  }
+}
+
+/** A variational autoencoder in a worker. Made by `loadModel`; latents are in coordinates u, as in Python. */
+export class Model {
+  #engine;
+  #busy = false;
+  /** Requests that are all answered, in turn. @type {(() => Promise<void>)[]} */
+  #queue = [];
+  /** The newest of the requests of which only the newest counts. @type {{run: () => Promise<void>, drop: () => void} | null} */
+  #newest = null;
+  #onProgress;
+
+  /**
+   * @param {Engine} engine
+   * @param {Loaded} loaded
+   * @param {string} base
+   * @param {boolean} tryWebGPU
+   * @param {OnProgress} [onProgress]
+   */
+  constructor(engine, { manifest, backend, threads }, base, tryWebGPU, onProgress) {
+    this.#engine = engine;
+    this.#onProgress = onProgress;
+    this.manifest = manifest;
+    this.name = manifest.name;
+    /** [height, width, channels] */
+    this.imageShape = manifest.image_shape;
+    this.latentSize = manifest.latent_size;
+    /** The latent indices of the interesting dimensions, the one that changes the picture most first. */
+    this.dimensions = manifest.dimensions.map((entry) => entry.latent);
+    this.backend = backend;
+    this.threads = threads;
+    /** Settles when it is decided what the decoder runs on. */
+    this.settled = tryWebGPU ? this.#preferFaster(base) : Promise.resolve();
+  }
+
+  /**
+   * Latents -> pictures, all of them. Requests of `decodeLatest` go between its batches.
+   * @param {Float32Array} u n * latentSize
+   * @param {number} [n]
+   * @returns {Promise<Pixels>} n * height * width * 4, RGBA, opaque
+   */
+  async decode(u, n = 1) {
+    this.#check(u, n);
+    const [height, width] = this.imageShape;
+    const pixels = new Uint8ClampedArray(n * height * width * 4);
+    /** @type {Promise<void>[]} */
+    const parts = [];
+    for (let first = 0; first < n; first += BATCH) {
+      const count = Math.min(BATCH, n - first);
+      const part = u.slice(first * this.latentSize, (first + count) * this.latentSize);
+      parts.push(
+        this.#enqueue(async () => pixels.set(await this.#decodeNow(part, count), first * height * width * 4)),
+      );
+    }
+    await Promise.all(parts);
+    return pixels;
+  }
+
+  /**
+   * One latent -> its picture, or null when a newer request came before this one could begin.
+   * @param {Float32Array} u latentSize
+   * @returns {Promise<Pixels | null>}
+   */
+  decodeLatest(u) {
+    this.#check(u, 1);
+    const latent = u.slice();
+    return new Promise((resolve, reject) => {
+      this.#newest?.drop();
+      this.#newest = {
+        run: () => this.#decodeNow(latent, 1).then(resolve, reject),
+        drop: () => resolve(null),
+      };
+      this.#pump();
+    });
+  }
+
+  /**
+   * A picture in the frame -> its approximate posterior. The first call loads the encoder.
+   * @param {Float32Array} rgb height * width * channels in [0, 1]
+   * @param {{onProgress?: OnProgress}} [options]
+   * @returns {Promise<{mean: Floats, std: Floats}>} each latentSize long
+   */
+  encode(rgb, { onProgress = this.#onProgress } = {}) {
+    const [height, width, channels] = this.imageShape;
+    if (rgb.length !== height * width * channels) {
+      throw new RangeError(`the picture has ${rgb.length} values, expected ${height} * ${width} * ${channels}`);
+    }
+    return this.#enqueue(() => this.#engine.ask({ verb: "encode", picture: rgb.slice() }, onProgress));
+  }
+
+  /** Stop the worker. What waits is rejected with an AbortError. */
+  close() {
+    this.#engine.close();
+  }
+
+  /**
+   * @param {Float32Array} u
+   * @param {number} n
+   */
+  #check(u, n) {
+    if (u.length !== n * this.latentSize) {
+      throw new RangeError(`u has ${u.length} values, expected ${n} * ${this.latentSize}`);
+    }
+    if (!u.every(Number.isFinite)) {
+      throw new RangeError("u has values that are not finite; latents are real numbers, typically from -3 to 3");
+    }
+  }
+
+  /**
+   * @param {Floats} u
+   * @param {number} n
+   * @returns {Promise<Pixels>}
+   */
+  async #decodeNow(u, n) {
+    return (await this.#engine.ask({ verb: "decode", u, n })).pixels;
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} job
+   * @returns {Promise<T>}
+   */
+  #enqueue(job) {
+    return new Promise((resolve, reject) => {
+      this.#queue.push(() => job().then(resolve, reject));
+      this.#pump();
+    });
+  }
+
+  /** Run what waits, one at a time, the newest request first. */
+  async #pump() {
+    if (this.#busy) return;
+    this.#busy = true;
+    for (;;) {
+      const job = this.#newest?.run ?? this.#queue.shift();
+      if (!job) break;
+      if (job === this.#newest?.run) this.#newest = null;
+      await job();
+    }
+    this.#busy = false;
+  }
+
+  /**
+   * Try the decoder on WebGPU beside the one that runs, and keep the faster. Costs a download, so it is done only where
+   * WebAssembly is slow enough for a person to notice, and never where the visitor asked to save data.
+   * @param {string} base
+   */
+  async #preferFaster(base) {
+    const { connection, gpu } = /** @type {any} */ (navigator);
+    if (!gpu || connection?.saveData) return;
+    const u = normal(0, 0, 1, this.latentSize);
+    /** @type {Engine | undefined} */
+    let candidate;
+    try {
+      if (!(await gpu.requestAdapter())) return;
+      const slow = await this.#time(this.#engine, u);
+      if (slow <= QUICK) return;
+      candidate = new Engine();
+      await candidate.load(base, "webgpu");
+      await this.#time(candidate, u); // the first decodes compile shaders
+      if ((await this.#time(candidate, u)) >= slow) return candidate.close();
+    } catch (error) {
+      console.info(`WebGPU is left alone: ${error instanceof Error ? error.message : error}`);
+      return candidate?.close();
+    }
+    const winner = candidate;
+    await this.#enqueue(async () => {
+      this.#engine.close();
+      this.#engine = winner;
+      this.backend = "webgpu";
+    });
+  }
+
+  /**
+   * The median time of a decode in ms.
+   * @param {Engine} engine
+   * @param {Floats} u
+   * @returns {Promise<number>}
+   */
+  async #time(engine, u) {
+    return this.#enqueue(async () => (await engine.ask({ verb: "time", u, runs: TIMED_RUNS })).median);
+  }
+}

@@ -1,0 +1,375 @@
+/**
+ * The worker that runs the networks: ONNX Runtime Web, one model, requests one after the other.
+ *
+ * A request is {id, verb, ...}; the answer {id, result} or {id, error}, with {id, progress} in between. Pictures go out
+ * as RGBA, ready for a canvas; their buffers are transferred, not copied.
+ */
+
+/**
+ * @typedef {import("onnxruntime-web")} Runtime
+ * @typedef {import("onnxruntime-web").InferenceSession} InferenceSession
+ * @typedef {import("onnxruntime-web").Tensor} Tensor
+ * @typedef {{bytes: number, sha256: string}} FileEntry
+ * @typedef {{latent: number, share: number, kl: number, active: boolean}} Dimension
+ * @typedef {{format: number, name: string, image_shape: [number, number, number], latent_size: number,
+ *   dimensions: Dimension[], files: Record<string, FileEntry>, [key: string]: any}} Manifest
+ * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
+ * @typedef {"wasm" | "webgpu"} Backend
+ * @typedef {{verb: "load", base: string, backend: Backend} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
+ *   | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
+ *   } Request
+ * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
+ * @typedef {{pixels: Uint8ClampedArray<ArrayBuffer>}} Decoded
+ * @typedef {{mean: Float32Array<ArrayBuffer>, std: Float32Array<ArrayBuffer>}} Encoded
+ */
+
+const FORMAT = 1; // the version of the bundle's format that this page reads
+const RUNTIME = new URL("vendor/onnxruntime-web-1.30.0/", import.meta.url);
+/** The parts of the runtime for each back end: the module, what it imports, and the compiled code. */
+const PARTS = {
+  wasm: ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"],
+  webgpu: ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"],
+};
+const MOST_THREADS = 4;
+const OLD_BROWSER = "Use a current Chrome, Edge, Firefox or Safari.";
+const RELOAD = "Reload the page; if it happens again, the site's copy is damaged and its owner should write it anew.";
+
+/** A function with one v128 instruction: valid only where WebAssembly has SIMD. */
+const SIMD = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+]);
+
+/** A failure whose message is meant for the person in front of the page. */
+class Failure extends Error {}
+
+/** @type {Runtime | undefined} */
+let runtime;
+/** @type {InferenceSession | undefined} */
+let decoder;
+/** @type {InferenceSession | undefined} */
+let encoder;
+/** @type {Manifest | undefined} */
+let manifest;
+let base = "";
+/** @type {Backend} */
+let backend = "wasm";
+
+// --- requests
+
+/** @type {Promise<void>} */
+let last = Promise.resolve();
+
+self.addEventListener("message", (event) => {
+  const { id, ...request } = /** @type {{id: number} & Request} */ (event.data);
+  last = last.then(async () => {
+    try {
+      const result = await answer(request, (progress) => self.postMessage({ id, progress }));
+      const buffers = Object.values(result).filter(ArrayBuffer.isView);
+      self.postMessage({ id, result }, { transfer: buffers.map((view) => view.buffer) });
+    } catch (error) {
+      self.postMessage({ id, error: explain(error) });
+    }
+  });
+});
+
+/**
+ * @param {Request} request
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Loaded | Decoded | Encoded | {median: number}>}
+ */
+async function answer(request, report) {
+  switch (request.verb) {
+    case "load":
+      return load(request.base, request.backend, report);
+    case "decode":
+      return { pixels: await decode(request.u, request.n) };
+    case "encode":
+      return encode(request.picture, report);
+    case "time":
+      return { median: await time(request.u, request.runs) };
+  }
+}
+
+/** @param {unknown} error */
+function explain(error) {
+  if (error instanceof Failure) return error.message;
+  const text = String(error instanceof Error ? error.message : error).split("\n")[0];
+  if (error instanceof RangeError || /memory|bad_alloc|allocation/i.test(text)) {
+    return "There is not enough memory for the model. Close other tabs, then reload the page.";
+  }
+  return `The model stopped (${text}). Reload the page.`;
+}
+
+// --- verbs
+
+/**
+ * Fetch and check a bundle's decoder and the runtime, and start it.
+ * @param {string} address of the bundle's folder
+ * @param {Backend} wanted
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Loaded>}
+ */
+async function load(address, wanted, report) {
+  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
+    throw new Failure(`This browser has no WebAssembly with SIMD, which the model needs. ${OLD_BROWSER}`);
+  }
+  base = address;
+  backend = wanted;
+  const [module, glue, binary] = PARTS[backend].map((name) => new URL(name, RUNTIME).href);
+  const [description, vendored, imported] = await Promise.all([
+    json(new URL("manifest.json", base), "The model's description"),
+    json(new URL("vendor.json", RUNTIME), "The list of the runtime's files"),
+    /** @type {Promise<Runtime>} */ (import(module)).catch(() => {
+      throw new Failure(`The runtime could not be loaded from ${module}. Check the connection, then reload the page.`);
+    }),
+  ]);
+  manifest = checked(description);
+  const download = downloads(report);
+  const runtimeEntry = vendored.files[PARTS[backend][2]];
+  const [network, wasmBinary] = await Promise.all([
+    download(bundleFile("decoder.onnx"), manifest.files["decoder.onnx"], "the model"),
+    download(new URL(binary), runtimeEntry, "the runtime"),
+  ]);
+  runtime = imported;
+  runtime.env.logLevel = "error";
+  runtime.env.wasm.wasmPaths = { mjs: glue, wasm: binary };
+  runtime.env.wasm.wasmBinary = wasmBinary;
+  runtime.env.wasm.numThreads = threads();
+  decoder = await start(network, "decoder.onnx", ["u"], ["picture"]);
+  runtime.env.wasm.wasmBinary = undefined;
+  return { manifest, backend, threads: threads() };
+}
+
+/** How many threads the runtime may use: more than one only where the page is cross-origin isolated. */
+function threads() {
+  return self.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1)) : 1;
+}
+
+/**
+ * Latents -> pictures as RGBA bytes, rounded to the nearest as Python does.
+ * @param {Float32Array<ArrayBuffer>} u n * latent_size
+ * @param {number} n
+ * @returns {Promise<Uint8ClampedArray<ArrayBuffer>>} n * height * width * 4
+ */
+async function decode(u, n) {
+  const { picture } = await ready(decoder).run({ u: tensor(u, [n, described().latent_size]) });
+  const values = /** @type {Float32Array} */ (await picture.getData());
+  const channels = described().image_shape[2];
+  const pixels = new Uint8ClampedArray((values.length / channels) * 4).fill(255);
+  const [green, blue] = channels === 3 ? [1, 2] : [0, 0];
+  for (let from = 0, to = 0; from < values.length; from += channels, to += 4) {
+    // Storing into a clamped array rounds to the nearest even, as numpy.rint does; fround keeps the product float32.
+    pixels[to] = Math.fround(values[from] * 255);
+    pixels[to + 1] = Math.fround(values[from + green] * 255);
+    pixels[to + 2] = Math.fround(values[from + blue] * 255);
+  }
+  picture.dispose();
+  return pixels;
+}
+
+/**
+ * A picture in the frame -> the mean and standard deviation of its code, each latent_size long.
+ * @param {Float32Array<ArrayBuffer>} picture height * width * channels in [0, 1]
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Encoded>}
+ */
+async function encode(picture, report) {
+  if (!encoder) {
+    const content = await downloads(report)(
+      bundleFile("encoder.onnx"), described().files["encoder.onnx"], "the encoder",
+    );
+    encoder = await start(content, "encoder.onnx", ["picture"], ["mean", "std"]);
+  }
+  const { mean, std } = await encoder.run({ picture: tensor(picture, [1, ...described().image_shape]) });
+  return { mean: await floats(mean), std: await floats(std) };
+}
+
+/**
+ * The median time of a decode in milliseconds, from latents to bytes.
+ * @param {Float32Array<ArrayBuffer>} u latent_size
+ * @param {number} runs
+ */
+async function time(u, runs) {
+  const times = [];
+  for (let run = 0; run < runs; run++) {
+    const began = performance.now();
+    await decode(u, 1);
+    times.push(performance.now() - began);
+  }
+  return times.sort((a, b) => a - b)[runs >> 1];
+}
+
+// --- the runtime
+
+/**
+ * @param {Uint8Array} content
+ * @param {string} name
+ * @param {string[]} inputs
+ * @param {string[]} outputs
+ */
+async function start(content, name, inputs, outputs) {
+  const session = await loadedRuntime().InferenceSession.create(content, {
+    executionProviders: [backend],
+    graphOptimizationLevel: "all",
+    logSeverityLevel: 3,
+  });
+  for (const [expected, found] of [[inputs, session.inputNames], [outputs, session.outputNames]]) {
+    if (expected.some((key) => !found.includes(key))) {
+      throw new Failure(`${name} has ${found.join(", ")}, expected ${expected.join(", ")}. ${RELOAD}`);
+    }
+  }
+  return session;
+}
+
+/**
+ * @param {Float32Array<ArrayBuffer>} values
+ * @param {number[]} shape
+ */
+function tensor(values, shape) {
+  return new (loadedRuntime().Tensor)("float32", values, shape);
+}
+
+/** @param {Tensor} from */
+async function floats(from) {
+  const values = Float32Array.from(/** @type {Float32Array} */ (await from.getData()));
+  from.dispose();
+  return values;
+}
+
+function loadedRuntime() {
+  if (!runtime) throw new Error("nothing is loaded");
+  return runtime;
+}
+
+function described() {
+  if (!manifest) throw new Error("nothing is loaded");
+  return manifest;
+}
+
+/** @param {InferenceSession | undefined} session */
+function ready(session) {
+  if (!session) throw new Error("nothing is loaded");
+  return session;
+}
+
+// --- files
+
+/**
+ * The address of one of the bundle's files. It holds the file's hash, so that it may be cached for ever.
+ * @param {string} name
+ */
+function bundleFile(name) {
+  const address = new URL(name, base);
+  address.searchParams.set("sha256", described().files[name].sha256.slice(0, 16));
+  return address;
+}
+
+/**
+ * @param {any} found
+ * @returns {Manifest}
+ */
+function checked(found) {
+  if (found.format !== FORMAT) {
+    throw new Failure(
+      `The model's description has format ${found.format}, this page reads ${FORMAT}. ` +
+        "Reload the page to get its newest version, or export the bundle with this version of morphing-faces.",
+    );
+  }
+  const entry = found.files?.["decoder.onnx"];
+  if (!Number.isInteger(entry?.bytes) || !Array.isArray(found.dimensions) || found.image_shape?.length !== 3) {
+    throw new Failure(`The model's description at ${base}manifest.json is incomplete. ${RELOAD}`);
+  }
+  return found;
+}
+
+/**
+ * @param {URL} address
+ * @param {string} what
+ * @returns {Promise<any>}
+ */
+async function json(address, what) {
+  const response = await get(address, what, "no-cache");
+  try {
+    return await response.json();
+  } catch {
+    throw new Failure(`${what} at ${address} is not valid JSON. ${RELOAD}`);
+  }
+}
+
+/**
+ * @param {URL} address
+ * @param {string} what
+ * @param {RequestCache} cache
+ */
+async function get(address, what, cache) {
+  let response;
+  try {
+    response = await fetch(address, { cache });
+  } catch {
+    throw new Failure(`${what} could not be loaded from ${address}. Check the connection, then reload the page.`);
+  }
+  if (!response.ok) {
+    throw new Failure(`${what} could not be loaded from ${address} (the server said ${response.status}). ${RELOAD}`);
+  }
+  return response;
+}
+
+/**
+ * A function that downloads and checks files, and reports the sum of what has come of all of them.
+ * @param {(progress: Progress) => void} report
+ */
+function downloads(report) {
+  const sum = { loaded: 0, total: 0 };
+
+  /**
+   * @param {URL} address
+   * @param {FileEntry} entry
+   * @param {string} what
+   */
+  return async (address, entry, what) => {
+    sum.total += entry.bytes;
+    const title = what[0].toUpperCase() + what.slice(1);
+    const response = await get(address, title, "default");
+    const content = new Uint8Array(entry.bytes);
+    let size = 0;
+    try {
+      for (const reader = stream(response); ; ) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        if (size + value.length <= content.length) content.set(value, size);
+        size += value.length;
+        sum.loaded += value.length;
+        report({ ...sum, what });
+      }
+    } catch {
+      throw new Failure(
+        `${title} stopped coming after ${size} of ${entry.bytes} bytes. Check the connection, then reload the page.`,
+      );
+    }
+    if (size !== entry.bytes) {
+      throw new Failure(`${title} at ${address} has ${size} bytes, expected ${entry.bytes}. ${RELOAD}`);
+    }
+    const hash = await sha256(content);
+    if (hash && hash !== entry.sha256) {
+      const [found, expected] = [hash.slice(0, 12), entry.sha256.slice(0, 12)];
+      throw new Failure(`${title} at ${address} has SHA-256 ${found}..., expected ${expected}.... ${RELOAD}`);
+    }
+    return content;
+  };
+}
+
+/** @param {Response} response */
+function stream(response) {
+  if (!response.body) throw new Error("no body");
+  return response.body.getReader();
+}
+
+/**
+ * In hexadecimal digits; undefined where the page came by plain HTTP from another machine, where browsers have no crypto.subtle.
+ * @param {Uint8Array<ArrayBuffer>} content
+ */
+async function sha256(content) {
+  if (!crypto.subtle) return undefined;
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
