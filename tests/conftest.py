@@ -7,12 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -130,3 +135,80 @@ def display() -> Iterator[str]:
     yield f":{number}"
     server.terminate()
     server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., str]]:
+    """``serve()`` serves the page on a free port and returns its address; ``serve("classic", folder)`` with these bundles."""
+    import uvicorn
+
+    from morphing_faces import bundle, server
+    from morphing_faces.cli import FIRST_SEED
+
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(*names: str | Path, seed: int = FIRST_SEED) -> str:
+        listener = server.listen("127.0.0.1", 0)
+        application = server.application([bundle.find(name) for name in names or bundle.names()], seed, ["127.0.0.1"])
+        program = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=program.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        running.append((program, thread))
+        return server.url(listener)
+
+    yield start
+    for program, _ in running:
+        program.should_exit = program.force_exit = True
+    for _, thread in running:
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, without a window."""
+    path = needed("chromium")
+    from playwright.sync_api import sync_playwright
+
+    quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    with sync_playwright() as playwright:
+        program = playwright.chromium.launch(
+            executable_path=path, args=[*quiet.split(), "--disable-component-update", "--disable-sync"]
+        )
+        yield program
+        program.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """``visit(address)`` opens a page, in a context of its own made with the other arguments (viewport, has_touch ...).
+
+    Any error in the console and any uncaught one fails the test, save those that hold one of ``allow``.
+    """
+    contexts: list[Any] = []
+    errors: list[str] = []
+
+    def go(address: str, allow: tuple[str, ...] = (), script: str = "", **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(60_000)
+        if script:
+            context.add_init_script(script)
+
+        def note(text: str) -> None:
+            if not any(word in text for word in allow):
+                errors.append(text)
+
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                note(f"{message.text} ({message.location.get('url', '')})")
+
+        context.on("console", on_console)
+        context.on("weberror", lambda error: note(str(error.error)))
+        page: Page = context.new_page()
+        page.goto(address)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not errors, "\n".join(errors)

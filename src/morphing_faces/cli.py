@@ -15,6 +15,7 @@ import numpy as np
 
 from . import __version__
 from . import bundle as bundles
+from .noise import check_seed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -71,6 +72,9 @@ bundle_option = click.option(
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="The same seed shows the same faces.")
 out_option = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
+first_seed_option = click.option(
+    "--seed", default=FIRST_SEED, show_default=True, help="The same seed shows the same faces."
+)
 size_option = click.option(
     "--size", type=click.IntRange(8, 4096), help="Pixels of a face's side.  [default: the model's]"
 )
@@ -81,7 +85,7 @@ size_option = click.option(
 
 @main.command()
 @bundle_option
-@click.option("--seed", default=FIRST_SEED, show_default=True, help="The same seed shows the same faces.")
+@first_seed_option
 @click.option("--prompt/--no-prompt", default=True, help="Read commands from the terminal beside the window.")
 def window(bundle: str | None, seed: int, prompt: bool) -> None:
     """Open the window: a face that follows the mouse, and the prompt beside it."""
@@ -127,16 +131,68 @@ def open_window(bundle: str | None, seed: int, prompt: bool) -> None:
 
 
 def _without_display(reason: str) -> None:
-    """What the program offers where no window can open: a picture, and how to get a window."""
-    from .model import load
-    from .render import enlarge, grid, to_uint8
-
-    model = load()
-    out = Path("morphing-faces.png")
-    with _new_picture(out) as temporary:
-        grid(enlarge(to_uint8(model.decode(model.sample(16))), 128), columns=4).save(temporary)
+    """What the program offers where no window can open: the page."""
     click.echo(f"morphing-faces: {reason}", err=True)
-    click.echo(f"Wrote 16 faces to {out}; see also: morphing-faces sample --help")
+    click.echo("No window can open here, so this is the page; `morphing-faces sample --help` writes pictures.")
+    serve_page(None, FIRST_SEED, "127.0.0.1", None, browser=True)
+
+
+# --- the page
+
+
+@main.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0: for other machines, too."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8000, or any free one when that is taken]")
+@click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
+@first_seed_option
+@bundle_option
+def web(host: str, port: int | None, browser: bool, seed: int, bundle: str | None) -> None:
+    """Serve the page on this machine: the model runs in the browser. Ctrl-C ends it."""
+    serve_page(bundle, seed, host, port, browser)
+
+
+def serve_page(bundle: str | None, seed: int, host: str, port: int | None, browser: bool) -> None:
+    """Serve the page with all shipped bundles, opening with ``bundle``, until Ctrl-C."""
+    import webbrowser
+
+    from . import server
+
+    check_seed(seed)
+    first = bundles.find(bundle)
+    shipped = [bundles.find(name) for name in bundles.names()]
+    shown = [first, *(other for other in shipped if other.folder != first.folder)]
+    listener = server.listen(host, port)
+    address = server.url(listener)
+    if not server.is_loopback(listener):
+        click.echo("Other machines can reach this page; there it runs on one thread, as browsers want HTTPS for more.")
+    click.echo(f"Morphing Faces is at {address}  (Ctrl-C ends it)")
+    if browser and server.can_open_browser():
+        webbrowser.open(address)  # it listens already; the answer comes once the server runs
+    server.serve(listener, shown, seed)
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "-b",
+    "--bundle",
+    "chosen",
+    multiple=True,
+    metavar="NAME|DIR",
+    help="A bundle to put in; may be repeated, the first is shown first.  [default: all shipped]",
+)
+@first_seed_option
+@click.option("--overwrite", is_flag=True, help="Replace a site that this command wrote.")
+def site(out: Path, chosen: tuple[str, ...], seed: int, overwrite: bool) -> None:
+    """Write the page as plain files into the folder OUT, for any static host."""
+    from .site import write
+
+    check_seed(seed)
+    shown = [bundles.find(name) for name in chosen or bundles.names()]
+    count, size = write(out, shown, seed, overwrite=overwrite)
+    click.echo(f"wrote {count} files, {size / 1e6:.1f} MB, to {out}; docs/hosting.md says how to put them on a host")
 
 
 # --- pictures

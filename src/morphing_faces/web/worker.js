@@ -28,7 +28,7 @@ const RUNTIME = new URL("vendor/onnxruntime-web-1.30.0/", import.meta.url);
 /** The parts of the runtime for each back end: the module, what it imports, and the compiled code. */
 const PARTS = {
   wasm: ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"],
-  webgpu: ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"],
+  webgpu: ["ort.jspi.min.mjs", "ort-wasm-simd-threaded.jspi.mjs", "ort-wasm-simd-threaded.jspi.wasm"],
 };
 const MOST_THREADS = 4;
 const OLD_BROWSER = "Use a current Chrome, Edge, Firefox or Safari.";

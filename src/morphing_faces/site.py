@@ -1,0 +1,201 @@
+"""The page as files: what it consists of, and writing it out for any static host."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import brotli
+
+from . import bundle as bundles
+from .bundle import Bundle
+from .files import must_be_free, whole_folder
+
+WEB = Path(__file__).parent / "web"
+MARK = "site.json"  # tells a folder that `write` made from any other
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".onnx": "application/octet-stream",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+    "": "text/plain; charset=utf-8",  # LICENSE
+}
+COMPRESSIBLE = (".css", ".html", ".js", ".json", ".mjs", ".svg", ".txt", ".wasm", "")
+FOREVER = "public, max-age=31536000, immutable"  # for addresses that change when the content does
+REVALIDATE = "no-cache"  # kept, but asked for again; the answer is mostly "304 Not Modified"
+
+# What the page may do. Its own files only; WebAssembly may be compiled; pictures and films are made in memory.
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self'",
+        "connect-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "media-src 'self' blob:",
+        "font-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    # These two isolate the page from other origins, which browsers demand before they give it threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file of the page, under its address: plain content, or a file stored compressed with Brotli."""
+
+    make: Callable[[], bytes] | None = None
+    path: Path | None = None
+    brotli: bool = False
+
+    def stored(self) -> bytes:
+        """The content as it is stored."""
+        if self.path is not None:
+            return self.path.read_bytes()
+        assert self.make is not None
+        return self.make()
+
+    def content(self) -> bytes:
+        """The plain content."""
+        return brotli.decompress(self.stored()) if self.brotli else self.stored()
+
+
+def assets(shown: Sequence[Bundle], seed: int) -> dict[str, Asset]:
+    """Everything the page consists of, by its address relative to the page's: the files of ``web/`` and of the bundles.
+
+    The first bundle is the one that the page opens with, on the first face of ``seed``.
+    """
+    found: dict[str, Asset] = {}
+    for path in sorted(WEB.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            address = path.relative_to(WEB).as_posix()
+            compressed = address.endswith(".wasm.br")
+            found[address.removesuffix(".br") if compressed else address] = Asset(path=path, brotli=compressed)
+    names = folder_names(shown)
+    index = {"default": names[0], "seed": seed, "names": names}
+    found["bundles/index.json"] = Asset(functools.partial(json.dumps(index).encode))
+    for name, bundle in zip(names, shown, strict=True):
+        for file in ("manifest.json", *bundles.FILES):
+            found[f"bundles/{name}/{file}"] = Asset(path=bundle.folder / file)
+        found[f"bundles/{name}/face.png"] = Asset(functools.cache(functools.partial(_first_face, bundle, seed)))
+    return found
+
+
+def folder_names(shown: Sequence[Bundle]) -> list[str]:
+    """A folder's name for each bundle: its own, without what an address may not hold, and none twice."""
+    names: list[str] = []
+    for bundle in shown:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", bundle.name).strip(".-") or "bundle"
+        number = 1
+        while (name := plain if number == 1 else f"{plain}-{number}") in (*names, "index.json"):
+            number += 1
+        names.append(name)
+    return names
+
+
+def cache_control(address: str) -> str:
+    """How long a browser or a CDN may keep what is at an address."""
+    # The vendored runtime has its version in its folder's name; the page asks for networks with their hash.
+    return FOREVER if address.startswith("vendor/") or address.endswith(".onnx") else REVALIDATE
+
+
+def media_type(address: str) -> str:
+    """The Content-Type of what is at an address."""
+    return TYPES.get(os.path.splitext(address)[1], "application/octet-stream")
+
+
+def write(out: Path, shown: Sequence[Bundle], seed: int, *, overwrite: bool = False) -> tuple[int, int]:
+    """Write the page as plain files into the folder ``out``, whole or not at all -> the numbers of files and bytes.
+
+    Beside each file that gets smaller stand its forms compressed with Brotli and gzip, for hosts that know how to send
+    them; ``_headers`` is for hosts that read it. ``overwrite`` replaces a folder that this made before, no other.
+    Raises ``FileExistsError`` when ``out`` holds anything else.
+    """
+    if not overwrite:
+        must_be_free(out)
+    elif out.exists() and not _made_here(out):
+        raise FileExistsError(f"{out} was not made by morphing-faces site: --overwrite leaves it alone; choose another")
+    for bundle in shown:
+        for file in bundles.FILES:
+            bundle.read(file)  # checks its hash: a damaged model is refused here, not in a visitor's browser
+    page = assets(shown, seed)
+    with whole_folder(out, overwrite=overwrite) as folder:
+        for address, asset in page.items():
+            path = folder / address
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = asset.content()
+            path.write_bytes(content)
+            for suffix, form in _compressed_forms(address, asset, content):
+                path.with_name(path.name + suffix).write_bytes(form)
+        (folder / "_headers").write_text(_headers_file(), encoding="utf-8")
+        (folder / MARK).write_text(json.dumps({"made by": "morphing-faces site", "files": sorted(page)}) + "\n")
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def _compressed_forms(address: str, asset: Asset, content: bytes) -> list[tuple[str, bytes]]:
+    """The forms that are worth having: networks shrink by some percent with Brotli, and hardly with gzip."""
+    if address.endswith(".onnx"):
+        forms = [(".br", brotli.compress(content, quality=5, lgwin=24))]
+    elif address.endswith(COMPRESSIBLE) and len(content) > 500:
+        stored = asset.stored() if asset.brotli else brotli.compress(content, quality=11)
+        forms = [(".br", stored), (".gz", gzip.compress(content, mtime=0))]
+    else:
+        forms = []
+    return [(suffix, form) for suffix, form in forms if len(form) < 0.97 * len(content)]
+
+
+def _headers_file() -> str:
+    """The headers in the format that Netlify and Cloudflare Pages read."""
+    lines = ["/*", *(f"  {name}: {value}" for name, value in HEADERS.items()), f"  Cache-Control: {REVALIDATE}"]
+    for pattern in ("/vendor/*", "/bundles/*/decoder.onnx", "/bundles/*/encoder.onnx"):
+        # "!" takes away what the first rule set: two Cache-Control headers would be joined.
+        lines += [pattern, "  ! Cache-Control", f"  Cache-Control: {FOREVER}"]
+    return "\n".join(lines) + "\n"
+
+
+def _made_here(folder: Path) -> bool:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return True
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(mark, dict) and mark.get("made by") == "morphing-faces site"
+
+
+def _first_face(bundle: Bundle, seed: int) -> bytes:
+    """The face that the page opens with, as a PNG of the model's own size: something to see while the model loads."""
+    from .model import Model
+    from .render import to_image, to_uint8
+
+    model = Model(bundle)
+    file = io.BytesIO()
+    to_image(to_uint8(model.decode(model.sample(1, seed)))[0]).save(file, "PNG", optimize=True)
+    return file.getvalue()
