@@ -1,10 +1,10 @@
-"""Fetch the page's runtime, ONNX Runtime Web, at the version that package.json pins, and store it in the package.
+"""Fetch the libraries that the page uses, at the versions that package.json pins, and store them in the package.
 
     python scripts/vendor.py            fetch with npm (checked against package-lock.json), compress, write
-    python scripts/vendor.py --check    compare what is there with vendor.json; offline, quick
+    python scripts/vendor.py --check    compare what is there with each vendor.json; offline, quick
 
-The compiled code (.wasm) is stored compressed with Brotli, to keep the package small; browsers take it as it is.
-vendor.json holds the SHA-256 of every file: of the plain content, which the page checks, and of what is stored.
+Compiled code (.wasm) is stored compressed with Brotli, to keep the package small; browsers take it as it is.
+A vendor.json holds the SHA-256 of every file: of the plain content, which the page checks, and of what is stored.
 """
 
 from __future__ import annotations
@@ -24,25 +24,37 @@ import brotli
 
 HERE = Path(__file__).resolve().parent.parent
 VENDOR = HERE / "src" / "morphing_faces" / "web" / "vendor"
-PACKAGE = "onnxruntime-web"
-# WebAssembly on the processor, then the build that adds WebGPU: for each its module, what that imports, and the code.
-FILES = (
-    "ort.wasm.min.mjs",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
-    "ort.jspi.min.mjs",
-    "ort-wasm-simd-threaded.jspi.mjs",
-    "ort-wasm-simd-threaded.jspi.wasm",
-)
-# The npm package carries no licence file; the Python package of the same release does.
-NOTICES = ("LICENSE", "ThirdPartyNotices.txt")
+# Of each package, the files that the page needs.
+PACKAGES = {
+    # WebAssembly on the processor, then the build that adds WebGPU: a module, what that imports, and the code.
+    "onnxruntime-web": (
+        "dist/ort.wasm.min.mjs",
+        "dist/ort-wasm-simd-threaded.mjs",
+        "dist/ort-wasm-simd-threaded.wasm",
+        "dist/ort.jspi.min.mjs",
+        "dist/ort-wasm-simd-threaded.jspi.mjs",
+        "dist/ort-wasm-simd-threaded.jspi.wasm",
+    ),
+    "gifenc": ("dist/gifenc.esm.js", "LICENSE.md"),
+}
+# This npm package carries no licence file; the Python package of the same release does.
+NOTICES = {"onnxruntime-web": ("onnxruntime", ("LICENSE", "ThirdPartyNotices.txt"))}
+# This one comes without types; tsc wants them beside the module.
+TYPES = {"gifenc": HERE / "scripts" / "gifenc.esm.d.ts"}
 BROTLI = {"quality": 11, "lgwin": 24}
 
 
-def pinned() -> str:
-    """The version in package.json."""
+def pinned() -> dict[str, str]:
+    """The version of each package in package.json."""
     manifest = json.loads((HERE / "package.json").read_text(encoding="utf-8"))
-    return str(manifest["devDependencies"][PACKAGE])
+    return {name: str(manifest["devDependencies"][name]) for name in PACKAGES}
+
+
+def file_names(package: str) -> list[str]:
+    """What vendor.json of a package lists."""
+    _, notices = NOTICES.get(package, ("", ()))
+    types = [TYPES[package].name] if package in TYPES else []
+    return sorted([*(Path(path).name for path in PACKAGES[package]), *types, *notices])
 
 
 def entry(content: bytes, stored: bytes | None = None) -> dict[str, Any]:
@@ -54,62 +66,71 @@ def entry(content: bytes, stored: bytes | None = None) -> dict[str, Any]:
 
 
 def fetch() -> None:
-    """Write the vendored folder anew."""
-    version = pinned()
-    target = VENDOR / f"{PACKAGE}-{version}"
+    """Write the vendored folders anew."""
     subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=HERE, check=True)
-    dist = HERE / "node_modules" / PACKAGE / "dist"
     with tempfile.TemporaryDirectory(dir=VENDOR.parent) as name:
-        folder = Path(name) / target.name
-        folder.mkdir()
-        files: dict[str, Any] = {}
-        for file in FILES:
-            content = (dist / file).read_bytes()
-            stored = None
-            if file.endswith(".wasm"):
-                print(f"compressing {file}, which takes about a minute ...", flush=True)
-                stored = brotli.compress(content, **BROTLI)
-                (folder / f"{file}.br").write_bytes(stored)
-            else:
-                (folder / file).write_bytes(content)
-            files[file] = entry(content, stored)
-        for notice, content in notices(version).items():
-            (folder / notice).write_bytes(content)
-            files[notice] = entry(content)
-        record = {"package": PACKAGE, "version": version, "files": files}
-        (folder / "vendor.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        new = Path(name) / VENDOR.name
+        for package, version in pinned().items():
+            folder = new / f"{package}-{version}"
+            folder.mkdir(parents=True)
+            _write(package, version, folder)
         shutil.rmtree(VENDOR, ignore_errors=True)
-        VENDOR.mkdir()
-        folder.rename(target)
-    print(f"wrote {target}")
+        new.rename(VENDOR)
+    print(f"wrote {VENDOR}")
 
 
-def notices(version: str) -> dict[str, bytes]:
-    """The licence and the notices of the components inside, from the Python package of the same release."""
+def _write(package: str, version: str, folder: Path) -> None:
+    files: dict[str, Any] = {}
+    paths = [HERE / "node_modules" / package / path for path in PACKAGES[package]]
+    for path in [*paths, TYPES[package]] if package in TYPES else paths:
+        content, file, stored = path.read_bytes(), path.name, None
+        if file.endswith(".wasm"):
+            print(f"compressing {file}, which takes about a minute ...", flush=True)
+            stored = brotli.compress(content, **BROTLI)
+            (folder / f"{file}.br").write_bytes(stored)
+        else:
+            (folder / file).write_bytes(content)
+        files[file] = entry(content, stored)
+    for notice, content in _notices(package, version).items():
+        (folder / notice).write_bytes(content)
+        files[notice] = entry(content)
+    record = {"package": package, "version": version, "files": files}
+    (folder / "vendor.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _notices(package: str, version: str) -> dict[str, bytes]:
+    """Licence and notices that the npm package lacks, from the Python package of the same release."""
+    if package not in NOTICES:
+        return {}
+    source, names = NOTICES[package]
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--only-binary=:all:", "--dest", folder]
-        subprocess.run([*pip, f"onnxruntime=={version}"], check=True)
+        subprocess.run([*pip, f"{source}=={version}"], check=True)
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            return {name: wheel.read(f"onnxruntime/{name}") for name in NOTICES}
+            return {name: wheel.read(f"{source}/{name}") for name in names}
 
 
 def check() -> list[str]:
-    """What is wrong with the vendored folder, a line for each fault."""
-    version = pinned()
-    folder = VENDOR / f"{PACKAGE}-{version}"
+    """What is wrong with the vendored folders, a line for each fault."""
+    expected = sorted(f"{package}-{version}" for package, version in pinned().items())
     found = sorted(path.name for path in VENDOR.iterdir()) if VENDOR.is_dir() else []
-    if found != [folder.name]:
-        return [f"{VENDOR} holds {', '.join(found) or 'nothing'}, expected {folder.name} (package.json pins {version})"]
+    if found != expected:
+        return [f"{VENDOR} holds {', '.join(found) or 'nothing'}, package.json pins {', '.join(expected)}"]
+    return [fault for package, version in pinned().items() for fault in _faults(package, version)]
+
+
+def _faults(package: str, version: str) -> list[str]:
+    folder = VENDOR / f"{package}-{version}"
     record = json.loads((folder / "vendor.json").read_text(encoding="utf-8"))
     faults = []
-    if (record["package"], record["version"]) != (PACKAGE, version):
-        faults.append(f"vendor.json says {record['package']} {record['version']}, expected {PACKAGE} {version}")
-    if set(record["files"]) != {*FILES, *NOTICES}:
-        faults.append(f"vendor.json lists {sorted(record['files'])}, expected {sorted((*FILES, *NOTICES))}")
-    expected = {"vendor.json"}
+    if (record["package"], record["version"]) != (package, version):
+        faults.append(f"vendor.json says {record['package']} {record['version']}, expected {package} {version}")
+    if sorted(record["files"]) != file_names(package):
+        faults.append(f"vendor.json lists {sorted(record['files'])}, expected {file_names(package)}")
+    stored_names = {"vendor.json"}
     for name, listed in record["files"].items():
         stored = folder / (f"{name}.br" if "br" in listed else name)
-        expected.add(stored.name)
+        stored_names.add(stored.name)
         if not stored.is_file():
             faults.append(f"{stored} is missing")
             continue
@@ -122,9 +143,8 @@ def check() -> list[str]:
                 faults.append(f"{stored} is not valid Brotli")
                 continue
         faults += _difference(folder / name, content, listed)
-    extra = {path.name for path in folder.iterdir()} - expected
-    faults += [f"{folder / name} is not in vendor.json" for name in sorted(extra)]
-    return faults
+    extra = {path.name for path in folder.iterdir()} - stored_names
+    return faults + [f"{folder / name} is not in vendor.json" for name in sorted(extra)]
 
 
 def _difference(path: Path, content: bytes, listed: dict[str, Any]) -> list[str]:
@@ -143,7 +163,7 @@ def main() -> int:
     for fault in faults:
         print(f"{fault}; run scripts/vendor.py", file=sys.stderr)
     if not faults:
-        print(f"{PACKAGE} {pinned()} is whole")
+        print(", ".join(f"{name} {version}" for name, version in pinned().items()), "are whole")
     return 1 if faults else 0
 
 

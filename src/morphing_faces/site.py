@@ -93,7 +93,7 @@ def assets(shown: Sequence[Bundle], seed: int) -> dict[str, Asset]:
     """
     found: dict[str, Asset] = {}
     for path in sorted(WEB.rglob("*")):
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and not path.name.endswith(".d.ts"):
             address = path.relative_to(WEB).as_posix()
             compressed = address.endswith(".wasm.br")
             found[address.removesuffix(".br") if compressed else address] = Asset(path=path, brotli=compressed)
