@@ -1,7 +1,7 @@
 /** The part of gifenc that the page uses; the package comes without types. */
 
-/** Colours of three (or four) numbers from 0 to 255. */
-export type Palette = number[][];
+/** Colours of three numbers from 0 to 255. */
+export type Palette = [number, number, number][];
 export type PixelFormat = "rgb565" | "rgb444" | "rgba4444";
 
 export interface Frame {
