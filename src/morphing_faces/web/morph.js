@@ -1,0 +1,41 @@
+/** The way from one face to another along the great circle. */
+
+/**
+ * The point at `t` between two latents, each (latentSize,), 0 giving the first and 1 the second.
+ *
+ * With a = r0 e0, b = r1 e1, |e| = 1 and the angle w between e0 and e1:
+ * ((1 - t) r0 + t r1) (sin((1 - t) w) e0 + sin(t w) e1) / sin w. The direction turns evenly and the norm grows evenly, so
+ * every point between is as typical as the ends; a straight line would pass closer to 0, through faces blander than both.
+ * Where the circle is not defined (an end at 0, or the ends in line) the straight line is taken.
+ * @param {Float32Array} a
+ * @param {Float32Array} b
+ * @param {number} t from 0 to 1
+ * @returns {Float32Array<ArrayBuffer>}
+ */
+export function slerp(a, b, t) {
+  const [r0, r1] = [norm(a), norm(b)];
+  let dot = 0;
+  for (let k = 0; k < a.length; k++) dot += a[k] * b[k];
+  const cosine = r0 > 0 && r1 > 0 ? Math.min(Math.max(dot / (r0 * r1), -1), 1) : 1;
+  const angle = Math.acos(cosine);
+  const sine = Math.sin(angle);
+  if (t === 0) return Float32Array.from(a);
+  if (t === 1) return Float32Array.from(b);
+  if (sine < 1e-6) return Float32Array.from(a, (value, k) => (1 - t) * value + t * b[k]);
+  const radius = (1 - t) * r0 + t * r1;
+  const [p, q] = [Math.sin((1 - t) * angle) / (sine * r0), Math.sin(t * angle) / (sine * r1)];
+  return Float32Array.from(a, (value, k) => radius * (p * value + q * b[k]));
+}
+
+/**
+ * Slow at both ends, for films and for steps of a walk.
+ * @param {number} t from 0 to 1
+ */
+export function ease(t) {
+  return t * t * (3 - 2 * t);
+}
+
+/** @param {Float32Array} z */
+function norm(z) {
+  return Math.hypot(...z);
+}

@@ -1,0 +1,242 @@
+/** The dialog for the person's own photograph: pick it, put two dots on the eyes, see what the model makes of it. */
+
+import { byId, inside, onClick } from "./dom.js";
+import * as photo from "./photo.js";
+import { context, paint, toInput } from "./picture.js";
+import { newestOnly } from "./rest.js";
+
+/**
+ * @typedef {import("./app.js").App} App
+ * @typedef {import("./photo.js").Point} Point
+ * @typedef {import("./picture.js").Pixels} Pixels
+ * @typedef {{input: Float32Array<ArrayBuffer>, pixels: Pixels, mean: Float32Array<ArrayBuffer>,
+ *   std: Float32Array<ArrayBuffer>}} Encoded
+ */
+
+/** A press of an arrow key moves a dot by this part of the photograph's width; with Shift, ten times that. */
+const KEY_STEP = 0.002;
+
+export class PhotoDialog {
+  #dialog = byId("photo", HTMLDialogElement);
+  #message = byId("photo-message", HTMLElement);
+  #board = byId("photo-board", HTMLElement);
+  #canvas = byId("photo-canvas", HTMLCanvasElement);
+  #file = byId("photo-file", HTMLInputElement);
+  #use = byId("photo-use", HTMLButtonElement);
+  #other = byId("photo-other", HTMLButtonElement);
+  #dots = [byId("eye-left", HTMLButtonElement), byId("eye-right", HTMLButtonElement)];
+  /** @type {HTMLCanvasElement | null} */
+  #photograph = null;
+  /** @type {[Point, Point]} */
+  #eyes = [{ x: 0, y: 0 }, { x: 1, y: 0 }];
+  #encodeNewest = newestOnly(() => this.#encode());
+  #cutDue = false;
+  /** What the model makes of the frame as it is now. @type {Encoded | null} */
+  encoded = null;
+  /** Called with each newly encoded photograph. @type {() => void} */
+  onEncoded = () => undefined;
+
+  /** @param {App} app */
+  constructor(app) {
+    this.app = app;
+    app.on("model", () => this.#forget());
+    onClick("open-photo", () => this.open());
+    onClick("photo-choose", () => this.#file.click());
+    this.#other.addEventListener("click", () => this.#file.click());
+    this.#use.addEventListener("click", () => this.#useFace());
+    this.#file.addEventListener("change", () => {
+      const file = this.#file.files?.[0];
+      this.#file.value = ""; // the same file may be chosen again
+      if (file) void this.show(file);
+    });
+    this.#dots.forEach((dot, eye) => {
+      dot.addEventListener("pointerdown", (event) => dot.setPointerCapture(event.pointerId));
+      dot.addEventListener("pointermove", (event) => dot.hasPointerCapture(event.pointerId) && this.#drag(eye, event));
+      dot.addEventListener("keydown", (event) => this.#key(eye, event));
+    });
+    document.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
+    document.addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
+    document.addEventListener("dragover", (event) => {
+      if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+    });
+  }
+
+  open() {
+    if (this.app.ready && !this.#dialog.open) this.#dialog.showModal();
+  }
+
+  /**
+   * Read a photograph and begin.
+   * @param {Blob} file
+   */
+  async show(file) {
+    this.open();
+    this.#tell("Reading the picture");
+    try {
+      const photograph = await photo.read(file);
+      this.#photograph = photograph;
+      this.#eyes = photo.guess(photograph.width, photograph.height);
+      Object.assign(this.#canvas, { width: photograph.width, height: photograph.height });
+      context(this.#canvas).drawImage(photograph, 0, 0);
+      this.#board.style.aspectRatio = `${photograph.width} / ${photograph.height}`;
+      this.#board.style.setProperty("--shape", String(photograph.width / photograph.height));
+      byId("photo-pick", HTMLElement).hidden = true;
+      byId("photo-work", HTMLElement).hidden = this.#other.hidden = false;
+      this.#tell("");
+      this.#moved();
+      this.#dots[0].focus();
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      this.#tell(error.message, true);
+    }
+  }
+
+  /** A model sees the photograph in its own way: with another model it is encoded again. */
+  #forget() {
+    this.encoded = null;
+    this.#use.disabled = true;
+    if (this.#photograph) this.#moved();
+  }
+
+  /**
+   * @param {Event} event
+   * @param {DataTransfer | null} data
+   */
+  #take(event, data) {
+    const files = [...(data?.files ?? [])];
+    if (!files.length || !this.app.ready) return;
+    event.preventDefault();
+    void this.show(files.find(({ type }) => type.startsWith("image/")) ?? files[0]);
+  }
+
+  /**
+   * @param {number} eye
+   * @param {PointerEvent} event
+   */
+  #drag(eye, event) {
+    const box = this.#canvas.getBoundingClientRect();
+    const scale = this.#canvas.width / box.width;
+    this.#put(eye, { x: (event.clientX - box.left) * scale, y: (event.clientY - box.top) * scale });
+  }
+
+  /**
+   * @param {number} eye
+   * @param {KeyboardEvent} event
+   */
+  #key(eye, event) {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const length = this.#canvas.width * KEY_STEP * (event.shiftKey ? 10 : 1);
+    const { x, y } = this.#eyes[eye];
+    this.#put(eye, { x: x + step[0] * length, y: y + step[1] * length });
+  }
+
+  /**
+   * @param {number} eye
+   * @param {Point} point
+   */
+  #put(eye, { x, y }) {
+    const { width, height } = this.#canvas;
+    this.#eyes[eye] = { x: Math.min(Math.max(x, 0), width), y: Math.min(Math.max(y, 0), height) };
+    this.#moved();
+  }
+
+  #moved() {
+    if (this.#cutDue) return;
+    this.#cutDue = true;
+    requestAnimationFrame(() => {
+      this.#cutDue = false;
+      this.#draw();
+      void this.#encodeNewest();
+    });
+  }
+
+  /** The eye on the picture's left first, however the dots were dragged. @returns {[Point, Point]} */
+  get #leftAndRight() {
+    const [a, b] = this.#eyes;
+    return a.x <= b.x ? [a, b] : [b, a];
+  }
+
+  #draw() {
+    const { width, height } = this.#canvas;
+    this.#dots.forEach((dot, eye) => {
+      dot.style.left = `${(100 * this.#eyes[eye].x) / width}%`;
+      dot.style.top = `${(100 * this.#eyes[eye].y) / height}%`;
+    });
+    const { corner, side, across } = photo.frame(...this.#leftAndRight);
+    const at = (/** @type {number} */ right, /** @type {number} */ down) =>
+      `${corner.x + side * (right * across.x - down * across.y)},${corner.y + side * (right * across.y + down * across.x)}`;
+    const overlay = byId("photo-overlay", SVGSVGElement);
+    overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    inside(overlay, "polygon", SVGPolygonElement).setAttribute(
+      "points",
+      [at(0, 0), at(1, 0), at(1, 1), at(0, 1)].join(" "),
+    );
+    const line = inside(overlay, "line", SVGLineElement);
+    this.#eyes.forEach(({ x, y }, k) => {
+      line.setAttribute(`x${k + 1}`, String(x));
+      line.setAttribute(`y${k + 1}`, String(y));
+    });
+  }
+
+  async #encode() {
+    const photograph = this.#photograph;
+    if (!photograph || !this.app.ready) return;
+    const { model } = this.app;
+    const pixels = photo.cut(photograph, ...this.#leftAndRight, model.imageShape);
+    const input = toInput(pixels, model.imageShape);
+    paint(byId("photo-crop", HTMLCanvasElement), asSeen(pixels, input, model.imageShape), model.imageShape);
+    try {
+      const { mean, std } = await model.encode(input, { onProgress: (progress) => this.#progress(progress) });
+      const decoded = await this.app.decode(mean);
+      if (model !== this.app.model) return;
+      paint(byId("photo-decoded", HTMLCanvasElement), decoded, model.imageShape);
+      this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std };
+      this.#use.disabled = false;
+      this.#tell("");
+      this.onEncoded();
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") return; // another model was chosen meanwhile
+      if (!(error instanceof Error)) throw error;
+      this.#tell(error.message, true);
+    }
+  }
+
+  /** @param {import("./worker.js").Progress} progress */
+  #progress({ loaded, total }) {
+    this.#tell(`Loading the encoder: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
+  }
+
+  #useFace() {
+    const { encoded } = this;
+    if (!encoded) return;
+    this.app.act((session) => {
+      session.set(encoded.mean);
+      if (!session.frozen) session.toggleFreeze(); // the way back over the face must not change it at once
+    });
+    this.#dialog.close();
+    this.app.tell("This is your photograph's face, held. Click it to morph it.");
+  }
+
+  /**
+   * @param {string} message
+   * @param {boolean} [wrong]
+   */
+  #tell(message, wrong = false) {
+    this.#message.textContent = message;
+    this.#message.classList.toggle("wrong", wrong);
+  }
+}
+
+/**
+ * The picture as the model sees it: grey where it knows no colours.
+ * @param {Pixels} pixels
+ * @param {Float32Array} input
+ * @param {import("./picture.js").Shape} shape
+ * @returns {Pixels}
+ */
+function asSeen(pixels, input, [, , channels]) {
+  if (channels === 3) return pixels;
+  return Uint8ClampedArray.from(pixels, (_, byte) => (byte % 4 === 3 ? 255 : input[byte >> 2] * 255));
+}

@@ -1,0 +1,169 @@
+/** A photograph into the frame: the square in which the model knows faces, set by the two eyes. */
+
+import { context } from "./picture.js";
+
+/**
+ * @typedef {{x: number, y: number}} Point in pixels of the photograph
+ * @typedef {import("./picture.js").Pixels} Pixels
+ * @typedef {import("./picture.js").Shape} Shape
+ */
+
+/** The middle between the eyes lies here, in parts of the frame's side. */
+const MIDDLE = { across: 0.5, down: 0.315 };
+/** The eyes are this far apart, and level. */
+const EYES_APART = 0.385;
+/** The longest side of a photograph in memory: more shows nothing more in a frame of some hundred pixels. */
+const LONGEST = 2048;
+/** The frame is cut at most this large before it is shrunk. */
+const LARGEST_CUT = 2048;
+
+/**
+ * Read a photograph, upright as its EXIF orientation says, on white, and no larger than it needs to be.
+ *
+ * Rejects with an Error whose message is one line for people.
+ * @param {Blob} file
+ * @returns {Promise<HTMLCanvasElement>}
+ */
+export async function read(file) {
+  const name = file instanceof File && file.name ? file.name : "This picture";
+  const image = new Image();
+  const address = URL.createObjectURL(file);
+  try {
+    image.src = address;
+    await new Promise((resolve, reject) => {
+      image.onload = resolve;
+      image.onerror = () => reject(new Error(`${name} is not a picture that this browser can read: JPEG, PNG and WebP are.`));
+    });
+    const { naturalWidth: width, naturalHeight: height } = image;
+    if (!width || !height) throw new Error(`${name} has no size of its own: save it as JPEG or PNG.`);
+    return upright(image, width, height, name);
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+/**
+ * @param {HTMLImageElement} image
+ * @param {number} width
+ * @param {number} height
+ * @param {string} name
+ */
+function upright(image, width, height, name) {
+  const scale = Math.min(1, LONGEST / Math.max(width, height));
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) });
+  const target = context(canvas, { willReadFrequently: true });
+  target.imageSmoothingQuality = "high";
+  target.drawImage(image, 0, 0, canvas.width, canvas.height); // the browser decodes at about this size, not at its own
+  if (blank(target)) throw new Error(`${name} is damaged: nothing in it can be decoded. Take another copy of it.`);
+  target.globalCompositeOperation = "destination-over";
+  target.fillStyle = "#fff";
+  target.fillRect(0, 0, canvas.width, canvas.height);
+  target.globalCompositeOperation = "source-over";
+  return canvas;
+}
+
+/** @param {CanvasRenderingContext2D} target */
+function blank(target) {
+  const { data } = target.getImageData(0, 0, target.canvas.width, target.canvas.height);
+  for (let k = 3; k < data.length; k += 4) if (data[k]) return false;
+  return true;
+}
+
+/**
+ * Where the eyes may be: as in the frame where the photograph is square, else those of a person in its middle.
+ * @param {number} width
+ * @param {number} height
+ * @returns {[Point, Point]}
+ */
+export function guess(width, height) {
+  const square = Math.abs(width / height - 1) < 0.01;
+  const apart = square ? EYES_APART * width : 0.2 * Math.min(width, height);
+  const y = square ? MIDDLE.down * height : 0.38 * height;
+  return [{ x: width / 2 - apart / 2, y }, { x: width / 2 + apart / 2, y }];
+}
+
+/**
+ * The frame that two eyes set: its corner, its side, and the unit vector along its upper edge.
+ * @param {Point} left the eye on the left of the picture
+ * @param {Point} right
+ * @returns {{corner: Point, side: number, across: Point}}
+ */
+export function frame(left, right) {
+  const [dx, dy] = [right.x - left.x, right.y - left.y];
+  const apart = Math.max(Math.hypot(dx, dy), 1);
+  const across = { x: dx / apart, y: dy / apart };
+  const side = apart / EYES_APART;
+  const corner = {
+    x: (left.x + right.x) / 2 - side * (MIDDLE.across * across.x - MIDDLE.down * across.y),
+    y: (left.y + right.y) / 2 - side * (MIDDLE.across * across.y + MIDDLE.down * across.x),
+  };
+  return { corner, side, across };
+}
+
+/**
+ * The frame cut out of a photograph, as large as the model's pictures. Outside of the photograph its edge goes on.
+ * @param {HTMLCanvasElement} photograph
+ * @param {Point} left
+ * @param {Point} right
+ * @param {Shape} shape
+ * @returns {Pixels} RGBA, opaque
+ */
+export function cut(photograph, left, right, [height, width]) {
+  const { corner, side, across } = frame(left, right);
+  let halvings = 0;
+  while (height * 2 ** halvings < side && height * 2 ** (halvings + 1) <= LARGEST_CUT) halvings++;
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: width * 2 ** halvings, height: height * 2 ** halvings });
+  const target = context(canvas, { willReadFrequently: true });
+  target.imageSmoothingQuality = "high";
+  const [sx, sy] = [canvas.width / side, canvas.height / side];
+  const [a, b, c, d] = [across.x * sx, -across.y * sy, across.y * sx, across.x * sy];
+  target.setTransform(a, b, c, d, -(a * corner.x + c * corner.y), -(b * corner.x + d * corner.y));
+  drawWithEdges(target, photograph, side);
+  let pixels = target.getImageData(0, 0, canvas.width, canvas.height).data;
+  for (let k = halvings; k > 0; k--) pixels = halve(pixels, width * 2 ** k, height * 2 ** k);
+  return new Uint8ClampedArray(pixels);
+}
+
+/**
+ * The photograph, its edges drawn out on all sides.
+ * @param {CanvasRenderingContext2D} target
+ * @param {HTMLCanvasElement} photograph
+ * @param {number} side of the frame: nothing further out is seen
+ */
+function drawWithEdges(target, photograph, side) {
+  const { width, height } = photograph;
+  const far = 4 * side + width + height;
+  const spans = (/** @type {number} */ size) => [
+    { from: 0, of: 1, at: -far, length: far + 0.5 },
+    { from: size - 1, of: 1, at: size - 0.5, length: far },
+    { from: 0, of: size, at: 0, length: size },
+  ];
+  for (const y of spans(height)) {
+    for (const x of spans(width)) {
+      target.drawImage(photograph, x.from, y.from, x.of, y.of, x.at, y.at, x.length, y.length);
+    }
+  }
+}
+
+/**
+ * Shrink to half: every pixel the average of four, so that no detail aliases.
+ * @param {Uint8ClampedArray} pixels RGBA
+ * @param {number} width even
+ * @param {number} height even
+ */
+function halve(pixels, width, height) {
+  const out = new Uint8ClampedArray(pixels.length / 4);
+  const [row, half] = [4 * width, width / 2];
+  for (let y = 0; y < height / 2; y++) {
+    for (let x = 0; x < half; x++) {
+      const from = 2 * y * row + 8 * x;
+      const to = 4 * (y * half + x);
+      for (let c = from; c < from + 4; c++) {
+        out[to + c - from] = (pixels[c] + pixels[c + 4] + pixels[c + row] + pixels[c + row + 4]) / 4;
+      }
+    }
+  }
+  return out;
+}
