@@ -3,6 +3,7 @@
     python3 run.py demo [ARGUMENTS]     the window (the arguments go to morphing-faces)
     python3 run.py test [ARGUMENTS]     format, lint, types and tests (the arguments go to pytest)
 
+The types of the page are checked where npm is, its tests run where Chromium is.
 On Windows: py run.py demo. A second run starts at once: what is installed is kept.
 """
 
@@ -35,11 +36,36 @@ def main() -> int:
         return 1
     if word == "demo":
         return subprocess.call([PYTHON, "-m", "morphing_faces", *arguments])
-    for check in (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"], ["pytest", *arguments]):
+    for check in (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"]):
         print("+", *check, flush=True)
         if code := subprocess.call([PYTHON, "-m", *check], cwd=HERE):
             return code
-    return 0
+    if code := check_page_types():
+        return code
+    print("+ pytest", *arguments, flush=True)
+    return subprocess.call([PYTHON, "-m", "pytest", *arguments], cwd=HERE)
+
+
+def check_page_types() -> int:
+    """Check the types of the page's modules with tsc, which needs npm: skipped without it, but never in CI."""
+    npm = shutil.which("npm")
+    if npm is None:
+        missing = "npm is not installed (it comes with Node.js)"
+        if os.environ.get("CI"):
+            print(f"{missing}, and nothing is skipped in CI", file=sys.stderr)
+            return 1
+        print(f"- tsc skipped: {missing}", flush=True)
+        return 0
+    print("+ tsc", flush=True)
+    lock, mark = (HERE / "package-lock.json").read_text(), HERE / "node_modules" / "installed-lock.json"
+    if not mark.is_file() or mark.read_text() != lock:
+        if code := subprocess.call([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=HERE):
+            print(
+                "npm could not fetch the type checker. Often the network is the cause: run it again.", file=sys.stderr
+            )
+            return code
+        mark.write_text(lock)
+    return subprocess.call([npm, "run", "--silent", "types"], cwd=HERE)
 
 
 def set_up(extras: list[str]) -> None:

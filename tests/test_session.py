@@ -87,6 +87,19 @@ def test_shuffle_works_while_frozen_and_keeps_axes(session: Session) -> None:
     assert (session.axes, session.frozen) == ((4, 2), True)
 
 
+def test_shuffle_to_a_seed_shows_its_first_face(session: Session) -> None:
+    first = session.get()
+    session.shuffle(8)
+    assert np.array_equal(session.z, noise.normal(8, 0, 1, 40)[0])
+    session.shuffle()
+    assert np.array_equal(session.z, noise.normal(8, 1, 1, 40)[0])
+    with pytest.raises(ValueError, match="seed -1"):
+        session.shuffle(-1)
+    assert session.undo()
+    assert session.undo()
+    assert np.array_equal(session.z, first)
+
+
 def test_undo_takes_a_run_of_moves_as_one_and_redo_brings_it_back(session: Session) -> None:
     first = session.get()
     for x in np.linspace(-1, 1, 50):

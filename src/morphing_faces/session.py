@@ -89,8 +89,11 @@ class Session:
         self.frozen = not self.frozen
         self._gesture = False
 
-    def shuffle(self) -> None:
-        """Another face at random. Axes, range and frozen stay as they are."""
+    def shuffle(self, seed: int | None = None) -> None:
+        """Another face at random; with a seed, that seed's first. Axes, range and frozen stay as they are."""
+        if seed is not None:
+            self.seed = noise.check_seed(seed)
+            self.faces_drawn = self.walk_steps = 0
         self._remember()
         self.z = self._next_face()
 
