@@ -17,6 +17,8 @@ import { newestOnly } from "./rest.js";
 const NOISE = 2;
 /** Plots of codes show values up to this. */
 const REACH = 3.5;
+/** The density of a normal distribution, 1 at its peak: standard deviations from the mean, level. */
+const BELL = Array.from({ length: 65 }, (_, k) => [k / 8 - 4, Math.exp(-((k / 8 - 4) ** 2) / 2)]);
 
 export class Explain {
   #section = byId("explain", HTMLElement);
@@ -181,10 +183,8 @@ export class Explain {
       const [mu, sigma] = [mean[latent], std[latent]];
       const base = k * (height + gap) + height + 18;
       const x = (/** @type {number} */ value) => width * (0.5 + value / (2 * REACH));
-      const peak = Math.max(density(mu, mu, sigma), density(0, 0, 1));
-      const y = (/** @type {number} */ value) => base - (height * value) / peak;
       const curve = (/** @type {number} */ center, /** @type {number} */ spread) =>
-        places(center, spread).map((at) => `${x(at).toFixed(1)},${y(density(at, center, spread)).toFixed(1)}`);
+        BELL.map(([at, level]) => `${x(center + spread * at).toFixed(1)},${(base - height * level).toFixed(1)}`);
       const words = `${this.dimensions.nameOf(dimension)}: μ ${signed(mu)}, σ ${sigma.toFixed(2)}, KL ${divergence(mu, sigma).toFixed(2)} nats`;
       return [
         part("text", { x: 0, y: base - height - 6 }, words, "text"),
@@ -205,24 +205,6 @@ export class Explain {
  */
 export function divergence(mean, std) {
   return (mean * mean + std * std - 1 - Math.log(std * std)) / 2;
-}
-
-/**
- * @param {number} at
- * @param {number} mean
- * @param {number} std
- */
-function density(at, mean, std) {
-  return Math.exp(-(((at - mean) / std) ** 2) / 2) / (std * Math.sqrt(2 * Math.PI));
-}
-
-/**
- * Where a curve is drawn: four standard deviations to each side.
- * @param {number} center
- * @param {number} spread
- */
-function places(center, spread) {
-  return Array.from({ length: 65 }, (_, k) => center + spread * (k / 8 - 4));
 }
 
 /**

@@ -14,6 +14,10 @@ const MIDDLE = { across: 0.5, down: 0.315 };
 const EYES_APART = 0.385;
 /** The longest side of a photograph in memory: more shows nothing more in a frame of some hundred pixels. */
 const LONGEST = 2048;
+/** Pictures of up to this many pixels are decoded once more, whole, to see whether they are damaged; it takes memory. */
+const CHECKED = 24e6;
+/** A square picture up to this many pixels is taken for a face that somebody has cut out. */
+const CUT_OUT = 256;
 /** The frame is cut at most this large before it is shrunk. */
 const LARGEST_CUT = 2048;
 
@@ -36,6 +40,7 @@ export async function read(file) {
     });
     const { naturalWidth: width, naturalHeight: height } = image;
     if (!width || !height) throw new Error(`${name} has no size of its own: save it as JPEG or PNG.`);
+    if (width * height <= CHECKED && !(await whole(file))) throw new Error(damaged(name));
     return upright(image, width, height, name);
   } finally {
     URL.revokeObjectURL(address);
@@ -55,12 +60,30 @@ function upright(image, width, height, name) {
   const target = context(canvas, { willReadFrequently: true });
   target.imageSmoothingQuality = "high";
   target.drawImage(image, 0, 0, canvas.width, canvas.height); // the browser decodes at about this size, not at its own
-  if (blank(target)) throw new Error(`${name} is damaged: nothing in it can be decoded. Take another copy of it.`);
+  if (blank(target)) throw new Error(damaged(name));
   target.globalCompositeOperation = "destination-over";
   target.fillStyle = "#fff";
   target.fillRect(0, 0, canvas.width, canvas.height);
   target.globalCompositeOperation = "source-over";
   return canvas;
+}
+
+/**
+ * Whether all of a picture can be decoded: an image element shows what there is of a file that was cut short.
+ * @param {Blob} file
+ */
+async function whole(file) {
+  try {
+    (await createImageBitmap(file)).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {string} name */
+function damaged(name) {
+  return `${name} is damaged, not all of it can be decoded: take another copy, or save it as JPEG or PNG.`;
 }
 
 /** @param {CanvasRenderingContext2D} target */
@@ -71,15 +94,15 @@ function blank(target) {
 }
 
 /**
- * Where the eyes may be: as in the frame where the photograph is square, else those of a person in its middle.
+ * Where the eyes may be: as in the frame where the picture is square and small, as cut-out faces are, else as in a portrait.
  * @param {number} width
  * @param {number} height
  * @returns {[Point, Point]}
  */
 export function guess(width, height) {
-  const square = Math.abs(width / height - 1) < 0.01;
-  const apart = square ? EYES_APART * width : 0.2 * Math.min(width, height);
-  const y = square ? MIDDLE.down * height : 0.38 * height;
+  const cutOut = width === height && width <= CUT_OUT;
+  const apart = cutOut ? EYES_APART * width : 0.2 * Math.min(width, height);
+  const y = (cutOut ? MIDDLE.down : 0.42) * height;
   return [{ x: width / 2 - apart / 2, y }, { x: width / 2 + apart / 2, y }];
 }
 
