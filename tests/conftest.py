@@ -210,5 +210,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield go
     for context in contexts:
+        context.unroute_all(behavior="ignoreErrors")
+        for page in context.pages:
+            page.unroute_all(behavior="ignoreErrors")
         context.close()
     assert not errors, "\n".join(errors)

@@ -296,9 +296,9 @@ def test_the_headers_file_says_what_the_server_says(written: Path) -> None:
             rules[list(rules)[-1]].append(line.strip())
         else:
             rules[line] = []
-    assert rules["/*"] == [*(f"{name}: {value}" for name, value in site.HEADERS.items()), "Cache-Control: no-cache"]
-    for pattern in ("/vendor/*", "/bundles/*/decoder.onnx", "/bundles/*/encoder.onnx"):
-        assert rules[pattern] == ["! Cache-Control", "Cache-Control: public, max-age=31536000, immutable"]
+    assert rules.pop("/*") == [f"{name}: {value}" for name, value in site.HEADERS.items()]
+    assert set(rules) == {"/vendor/*", "/bundles/tiny/decoder.onnx", "/bundles/tiny/encoder.onnx"}
+    assert set(map(tuple, rules.values())) == {("Cache-Control: public, max-age=31536000, immutable",)}
 
 
 def test_a_site_replaces_only_a_site(command: Any, tiny_bundle: Path, tmp_path: Path) -> None:

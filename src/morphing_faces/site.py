@@ -8,7 +8,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +153,7 @@ def write(out: Path, shown: Sequence[Bundle], seed: int, *, overwrite: bool = Fa
             path.write_bytes(content)
             for suffix, form in _compressed_forms(address, asset, content):
                 path.with_name(path.name + suffix).write_bytes(form)
-        (folder / "_headers").write_text(_headers_file(), encoding="utf-8")
+        (folder / "_headers").write_text(_headers_file(page), encoding="utf-8")
         (folder / MARK).write_text(json.dumps({"made by": "morphing-faces site", "files": sorted(page)}) + "\n")
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return len(sizes), sum(sizes)
@@ -171,12 +171,12 @@ def _compressed_forms(address: str, asset: Asset, content: bytes) -> list[tuple[
     return [(suffix, form) for suffix, form in forms if len(form) < 0.97 * len(content)]
 
 
-def _headers_file() -> str:
-    """The headers in the format that Netlify and Cloudflare Pages read."""
-    lines = ["/*", *(f"  {name}: {value}" for name, value in HEADERS.items()), f"  Cache-Control: {REVALIDATE}"]
-    for pattern in ("/vendor/*", "/bundles/*/decoder.onnx", "/bundles/*/encoder.onnx"):
-        # "!" takes away what the first rule set: two Cache-Control headers would be joined.
-        lines += [pattern, "  ! Cache-Control", f"  Cache-Control: {FOREVER}"]
+def _headers_file(addresses: Iterable[str]) -> str:
+    """The headers in the format that Netlify and Cloudflare Pages read; both make a browser ask again by themselves."""
+    networks = [f"/{address}" for address in addresses if address.endswith(".onnx")]
+    lines = ["/*", *(f"  {name}: {value}" for name, value in HEADERS.items())]
+    for path in ("/vendor/*", *networks):
+        lines += [path, f"  Cache-Control: {FOREVER}"]
     return "\n".join(lines) + "\n"
 
 

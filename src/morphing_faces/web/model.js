@@ -32,9 +32,6 @@ const TIMED_RUNS = 9;
 export async function loadModel(base, { onProgress, signal, backend = "auto" } = {}) {
   signal?.throwIfAborted();
   const folder = new URL(`${String(base).replace(/\/*$/, "")}/`, document.baseURI).href;
-  if (backend === "webgpu" && !("gpu" in navigator)) {
-    throw new Error("This browser has no WebGPU. Choose the back end 'wasm', or 'auto'.");
-  }
   const first = new Engine();
   const stop = () => first.close(signal?.reason);
   signal?.addEventListener("abort", stop);
@@ -258,14 +255,15 @@ export class Model {
    */
   async #preferFaster(base) {
     const { connection, gpu } = /** @type {any} */ (navigator);
-    if (!gpu || connection?.saveData) return;
+    const { Suspending } = /** @type {any} */ (WebAssembly);
+    if (!gpu || !Suspending || connection?.saveData) return;
     const u = normal(0, 0, 1, this.latentSize);
     /** @type {Engine | undefined} */
     let candidate;
     try {
-      if (!(await gpu.requestAdapter())) return;
       const slow = await this.#time(this.#engine, u);
       if (slow <= QUICK) return;
+      if (!(await gpu.requestAdapter())) return;
       candidate = new Engine();
       await candidate.load(base, "webgpu");
       await this.#time(candidate, u); // the first decodes compile shaders

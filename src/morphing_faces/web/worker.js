@@ -93,11 +93,18 @@ async function answer(request, report) {
 /** @param {unknown} error */
 function explain(error) {
   if (error instanceof Failure) return error.message;
-  const text = String(error instanceof Error ? error.message : error).split("\n")[0];
-  if (error instanceof RangeError || /memory|bad_alloc|allocation/i.test(text)) {
-    return "There is not enough memory for the model. Close other tabs, then reload the page.";
-  }
-  return `The model stopped (${text}). Reload the page.`;
+  if (isMemory(error)) return "There is not enough memory for the model. Close other tabs, then reload the page.";
+  return `The model stopped (${firstLine(error)}). Reload the page.`;
+}
+
+/** @param {unknown} error */
+function isMemory(error) {
+  return error instanceof RangeError || /out of memory|bad_alloc|allocat/i.test(firstLine(error));
+}
+
+/** @param {unknown} error */
+function firstLine(error) {
+  return String(error instanceof Error ? error.message : error).split("\n")[0];
 }
 
 // --- verbs
@@ -113,15 +120,17 @@ async function load(address, wanted, report) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
     throw new Failure(`This browser has no WebAssembly with SIMD, which the model needs. ${OLD_BROWSER}`);
   }
+  if (wanted === "webgpu" && !(await webGPUIsUsable())) {
+    throw new Failure("This browser has no usable WebGPU. Choose the back end 'wasm', or 'auto'.");
+  }
   base = address;
   backend = wanted;
   const [module, glue, binary] = PARTS[backend].map((name) => new URL(name, RUNTIME).href);
   const [description, vendored, imported] = await Promise.all([
     json(new URL("manifest.json", base), "The model's description"),
     json(new URL("vendor.json", RUNTIME), "The list of the runtime's files"),
-    /** @type {Promise<Runtime>} */ (import(module)).catch(() => {
-      throw new Failure(`The runtime could not be loaded from ${module}. Check the connection, then reload the page.`);
-    }),
+    /** @type {Promise<Runtime>} */ (script(module)),
+    script(glue), // the runtime imports it later; by then it is here
   ]);
   manifest = checked(description);
   const download = downloads(report);
@@ -138,6 +147,19 @@ async function load(address, wanted, report) {
   decoder = await start(network, "decoder.onnx", ["u"], ["picture"]);
   runtime.env.wasm.wasmBinary = undefined;
   return { manifest, backend, threads: threads() };
+}
+
+/** The runtime's build for WebGPU waits for the GPU by JavaScript Promise Integration, so it needs that, too. */
+async function webGPUIsUsable() {
+  const { gpu } = /** @type {any} */ (navigator);
+  return "Suspending" in WebAssembly && Boolean(await gpu?.requestAdapter());
+}
+
+/** @param {string} address */
+function script(address) {
+  return import(address).catch(() => {
+    throw new Failure(`The runtime could not be loaded from ${address}. Check the connection, then reload the page.`);
+  });
 }
 
 /** How many threads the runtime may use: more than one only where the page is cross-origin isolated. */
@@ -208,11 +230,18 @@ async function time(u, runs) {
  * @param {string[]} outputs
  */
 async function start(content, name, inputs, outputs) {
-  const session = await loadedRuntime().InferenceSession.create(content, {
-    executionProviders: [backend],
-    graphOptimizationLevel: "all",
-    logSeverityLevel: 3,
-  });
+  /** @type {InferenceSession} */
+  let session;
+  try {
+    session = await loadedRuntime().InferenceSession.create(content, {
+      executionProviders: [backend],
+      graphOptimizationLevel: "all",
+      logSeverityLevel: 3,
+    });
+  } catch (error) {
+    if (isMemory(error)) throw error;
+    throw new Failure(`${name} is not a network that the runtime can start (${firstLine(error)}). ${RELOAD}`);
+  }
   for (const [expected, found] of [[inputs, session.inputNames], [outputs, session.outputNames]]) {
     if (expected.some((key) => !found.includes(key))) {
       throw new Failure(`${name} has ${found.join(", ")}, expected ${expected.join(", ")}. ${RELOAD}`);
