@@ -251,8 +251,12 @@ def test_web_opens_the_browser_and_leaves_on_ctrl_c(tiny_bundle: Path, tmp_path:
     assert index["seed"] == 5
     assert set(index["names"]) == {"tiny", *bundle.names()}
     assert ask(said[0], "/", Host="evil.example")[0] == 400
+    slow = socket.create_connection(("127.0.0.1", urlsplit(said[0]).port or 0))
+    slow.sendall(b"GET /bundles/classic/encoder.onnx HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert slow.recv(100).startswith(b"HTTP/1.1 200")  # the rest is never read: the program leaves all the same
     program.send_signal(signal.SIGINT)
     _, errors = program.communicate(timeout=30)
+    slow.close()
     assert (program.returncode, errors) == (0, "")
     assert (tmp_path / "opened").read_text().strip() == said[0]
 

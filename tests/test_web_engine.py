@@ -229,13 +229,13 @@ def test_the_golden_faces_of_the_default_bundle(visit: Visit, serve: Serve) -> N
             expected = np.frombuffer(base64.b64decode(face["pixels"]), np.uint8).reshape(shipped.image_shape)
             assert np.abs(picture[..., :channels] - expected).max() <= 2
         for code in golden["codes"]:
-            picture = base64.b64decode(golden["faces"][code["pixels_of_face"]]["pixels"])
+            encoded = base64.b64decode(golden["faces"][code["pixels_of_face"]]["pixels"])
             found = page.evaluate(
                 """async (bytes) => {
                   const { mean, std } = await window.model.encode(Float32Array.from(bytes, (byte) => byte / 255));
                   return { mean: Array.from(mean), std: Array.from(std) };
                 }""",
-                list(picture),
+                list(encoded),
             )
             assert np.abs(np.subtract(found["mean"], code["mean"])).max() < 0.01
             assert np.abs(np.subtract(found["std"], code["std"])).max() < 0.01

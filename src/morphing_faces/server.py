@@ -7,10 +7,12 @@ import errno
 import functools
 import gzip
 import hashlib
+import logging
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import brotli
 import uvicorn
@@ -69,6 +71,12 @@ class _Headers:
         await self.app(scope, receive, send_with_headers)
 
 
+class _Network(FileResponse):
+    """A network's file, sent in larger pieces than Starlette's: it is most of the page's bytes."""
+
+    chunk_size = 1 << 20
+
+
 def _response(request: Request, address: str, asset: Asset) -> Response:
     encodings = _accepted(request)
     headers = {"Cache-Control": site.cache_control(address)}
@@ -76,7 +84,7 @@ def _response(request: Request, address: str, asset: Asset) -> Response:
     response: Response
     if asset.path is not None and asset.path.suffix == ".onnx":
         # Hardly compressible, and large: sent from the disk as it is, in ranges if that is asked for.
-        response = FileResponse(asset.path, headers=headers, media_type=kind, stat_result=asset.path.stat())
+        response = _Network(asset.path, headers=headers, media_type=kind, stat_result=asset.path.stat())
     else:
         compress = address.endswith(site.COMPRESSIBLE)
         encoding = next((name for name in ("br", "gzip") if compress and name in encodings), "identity")
@@ -178,7 +186,15 @@ def serve(listener: socket.socket, shown: Sequence[Bundle], seed: int) -> None:
         timeout_graceful_shutdown=1,
     )
     with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Leaves without a word: a browser that is cut off in a download is no error worth a traceback."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.getLogger("uvicorn.error").disabled = True
+        super().handle_exit(sig, frame)
 
 
 def can_open_browser() -> bool:
