@@ -164,26 +164,37 @@ def serve() -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, without a window."""
+def launch() -> Iterator[Callable[..., Browser]]:
+    """``launch(flag, ...)`` starts the system's Chromium, without a window."""
     path = needed("chromium")
     from playwright.sync_api import sync_playwright
 
-    quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    quiet = "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"
     with sync_playwright() as playwright:
-        program = playwright.chromium.launch(
-            executable_path=path, args=[*quiet.split(), "--disable-component-update", "--disable-sync"]
-        )
-        yield program
-        program.close()
+        programs: list[Browser] = []
+
+        def start(*flags: str) -> Browser:
+            programs.append(
+                playwright.chromium.launch(
+                    executable_path=path, args=[*quiet.split(), "--disable-component-update", *flags]
+                )
+            )
+            return programs[-1]
+
+        yield start
+        for program in programs:
+            program.close()
 
 
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """``visit(address)`` opens a page, in a context of its own made with the other arguments (viewport, has_touch ...).
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Browser]) -> Browser:
+    """Chromium without a GPU."""
+    return launch("--disable-gpu")
 
-    Any error in the console and any uncaught one fails the test, save those that hold one of ``allow``.
-    """
+
+@contextlib.contextmanager
+def visits(browser: Browser) -> Iterator[tuple[Callable[..., Page], list[str]]]:
+    """How a test opens pages, and the list in which errors of the console and uncaught ones are noted."""
     contexts: list[Any] = []
     errors: list[str] = []
 
@@ -208,10 +219,20 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.goto(address)
         return page
 
-    yield go
+    yield go, errors
     for context in contexts:
         context.unroute_all(behavior="ignoreErrors")
         for page in context.pages:
             page.unroute_all(behavior="ignoreErrors")
         context.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """``visit(address)`` opens a page, in a context of its own made with the other arguments (viewport, has_touch ...).
+
+    Any error in the console and any uncaught one fails the test, save those that hold one of ``allow``.
+    """
+    with visits(browser) as (go, errors):
+        yield go
     assert not errors, "\n".join(errors)

@@ -18,6 +18,7 @@
     "replaceChildren" in Element.prototype &&
     "HTMLDialogElement" in window;
   if (able) return;
+  root.setAttribute("data-old", "");
   document.addEventListener("DOMContentLoaded", function () {
     var failure = document.getElementById("failure");
     document.body.setAttribute("data-state", "failed");

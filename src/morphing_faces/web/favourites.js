@@ -65,7 +65,7 @@ export class Favourites {
     const kept = this.app.store.get(this.#key);
     for (const fragment of Array.isArray(kept) ? kept : []) {
       try {
-        this.#add(fragment, link.read(String(fragment), this.app.shape).z);
+        if (link.isLink(fragment)) this.#add(fragment, link.read(fragment, this.app.shape).z);
       } catch {
         console.info(`a favourite was left out, it is not a face of ${this.app.bundle}: ${fragment}`);
       }

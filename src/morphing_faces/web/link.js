@@ -40,6 +40,15 @@ export function write(shown, model) {
 }
 
 /**
+ * Whether a fragment is a link to a face at all; `#face`, say, is only a place on the page.
+ * @param {unknown} fragment
+ * @returns {fragment is string}
+ */
+export function isLink(fragment) {
+  return typeof fragment === "string" && ["bundle", "seed"].some((key) => fields(fragment).has(key));
+}
+
+/**
  * The bundle that a link names, or `null` where it names none.
  * @param {string} fragment with or without the `#`
  */

@@ -55,6 +55,10 @@ Object.defineProperty(window, "morphingFaces", {
     get session() {
       return app.ready ? app.session : null;
     },
+    /** The latent of the picture that is on the screen. */
+    get pictured() {
+      return app.pictured;
+    },
   },
 });
 
@@ -73,9 +77,11 @@ for (const button of document.querySelectorAll("dialog [data-close]")) {
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close()); // a click beside it
 }
-window.addEventListener("hashchange", () => open(link.bundleOf(location.hash) ?? app.bundle, location.hash));
+window.addEventListener("hashchange", () => {
+  if (link.isLink(location.hash)) void open(link.bundleOf(location.hash) ?? choice.value, location.hash);
+});
 app.on("change", showHint);
-await start();
+if (!("old" in document.documentElement.dataset)) await start();
 
 async function start() {
   try {
@@ -140,7 +146,7 @@ async function open(name, fragment) {
  * @param {number} seed where it names none
  */
 function readLink(fragment, shape, seed) {
-  if (fragment.length < 2) return null;
+  if (!link.isLink(fragment)) return null;
   try {
     return link.read(fragment, shape, seed);
   } catch (error) {

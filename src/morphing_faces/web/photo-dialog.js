@@ -72,6 +72,7 @@ export class PhotoDialog {
   async show(file) {
     this.open();
     this.#tell("Reading the picture");
+    this.#use.disabled = true;
     try {
       const photograph = await photo.read(file);
       this.#photograph = photograph;
@@ -87,6 +88,7 @@ export class PhotoDialog {
       this.#dots[0].focus();
     } catch (error) {
       if (!(error instanceof Error)) throw error;
+      this.#use.disabled = !this.encoded; // the photograph before is still there
       this.#tell(error.message, true);
     }
   }

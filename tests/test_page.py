@@ -1,0 +1,1047 @@
+"""The page in a real browser, as a visitor uses it. Nothing waits for a time, only for what is to be seen."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import morphing_faces as mf
+from conftest import drawn_faces, visits
+from morphing_faces import noise
+from morphing_faces.cli import FIRST_SEED
+from morphing_faces.render import to_uint8
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Locator, Page
+
+Visit = Callable[..., "Page"]
+Serve = Callable[..., str]
+
+PATIENCE = 60  # seconds; the machines are shared
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
+
+
+def until(check: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if result := check():
+            return result
+        time.sleep(0.03)
+    raise AssertionError(f"not within {PATIENCE} s: {what}")
+
+
+class Hand:
+    """A visitor's hand on the page."""
+
+    def __init__(self, page: Page):
+        self.page = page
+
+    def __getitem__(self, selector: str) -> Locator:
+        return self.page.locator(selector)
+
+    @property
+    def z(self) -> np.ndarray:
+        return np.array(self.page.evaluate("Array.from(morphingFaces.session.z)"), np.float32)
+
+    def state(self, key: str) -> Any:
+        return self.page.evaluate(f"morphingFaces.session.{key}")
+
+    def at_rest(self) -> None:
+        """Wait until the face on the screen is the session's."""
+        until(lambda: self.page.evaluate(UP_TO_DATE), "the face is drawn")
+
+    def hover(self, x: float, y: float) -> None:
+        """Move the mouse to a place in the hover square."""
+        box = self["#face"].bounding_box()
+        assert box
+        self.page.mouse.move(box["x"] + (x + 1) / 2 * box["width"], box["y"] + (1 - y) / 2 * box["height"])
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+        self.at_rest()
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
+    def click(self, selector: str) -> None:
+        self.page.click(selector)
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
+    def slide(self, selector: str, value: float) -> None:
+        """Set a slider as a person does who drags and lets go."""
+        self[selector].fill(str(value))
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
+    def says(self, words: str, where: str = "#message") -> None:
+        until(lambda: words in self[where].inner_text(), f"{where} says {words!r}, not {self[where].inner_text()!r}")
+
+    def shown(self) -> str:
+        """The pixels on the screen."""
+        self.at_rest()
+        return str(self.page.evaluate("document.getElementById('face').toDataURL()"))
+
+    def decoded(self) -> list[int]:
+        """The pixels of the face as the model decodes it."""
+        script = "morphingFaces.model.decode(morphingFaces.session.z).then((pixels) => Array.from(pixels))"
+        found: list[int] = self.page.evaluate(script)
+        return found
+
+    def download(self, act: Callable[[], Any]) -> tuple[str, bytes]:
+        with self.page.expect_download() as waiting:
+            act()
+        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def address(serve: Serve, tiny_bundle: Path) -> str:
+    return serve(tiny_bundle, "classic")
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, address: str) -> Iterator[tuple[Hand, list[str]]]:
+    """One page for all tests that leave it as they found it, or that ``hand`` can tidy up after."""
+    with visits(browser) as (go, errors):
+        yield open_page(go, address), errors
+
+
+@pytest.fixture
+def hand(shared: tuple[Hand, list[str]]) -> Iterator[Hand]:
+    """The shared page at its first face: nothing kept, named, locked, held or open."""
+    hand, errors = shared
+    page = hand.page
+    page.mouse.move(2, 2)
+    for dialog in ("#photo", "#help"):
+        hand[dialog].evaluate("dialog => dialog.close()")
+    if hand["#explain"].is_visible():
+        hand.click("#close-explain")
+    page.evaluate("""() => {
+      document.activeElement.blur();
+      for (const button of document.querySelectorAll('#favourites .remove')) button.click();
+      for (const name of document.querySelectorAll('#dimensions .name')) {
+        name.value = '';
+        name.dispatchEvent(new Event('input'));
+      }
+      morphingFaces.session.locked.clear();
+      scrollTo(0, 0);
+    }""")
+    follow(hand, f"bundle=tiny&seed={FIRST_SEED}")
+    hand.at_rest()
+    yield hand
+    assert not errors, "\n".join(errors)
+
+
+def follow(hand: Hand, fragment: str) -> None:
+    """Open a link in the same tab."""
+    hand.page.evaluate(
+        """(fragment) => {
+          history.replaceState(null, '', ' ');
+          const heard = new Promise((resolve) => addEventListener('hashchange', resolve, { once: true }));
+          location.hash = fragment;
+          return heard;
+        }""",
+        fragment,
+    )
+    hand["body[data-state=ready]"].wait_for()
+
+
+def open_page(visit: Visit, address: str, **options: Any) -> Hand:
+    hand = Hand(visit(address, **options))
+    hand["body[data-state=ready]"].wait_for()
+    hand.at_rest()
+    return hand
+
+
+# --- the first seconds
+
+
+def test_a_still_face_and_the_progress_are_there_before_the_model(visit: Visit, address: str) -> None:
+    held: list[Any] = []
+    page = visit(address + "icon.svg")
+    page.route("**/decoder.onnx*", lambda route: held.append(route))  # noqa: PLW0108 (a built-in cannot be marked)
+    page.goto(address)
+    hand = Hand(page)
+    until(lambda: page.evaluate("1") and held, "the decoder is asked for")
+    colours = "new Set(document.getElementById('face').getContext('2d').getImageData(9, 9, 400, 400).data).size"
+    until(lambda: page.evaluate(colours) > 20, "a still face is there")
+    assert page.get_attribute("body", "data-state") == "loading"
+    assert re.search(r"of \d+\.\d MB", hand["#loading-text"].inner_text())
+    assert hand["#random"].is_disabled()
+    held[0].continue_()
+    hand["body[data-state=ready]"].wait_for()
+    hand.at_rest()
+    assert not hand["#loading"].is_visible()
+
+
+def test_it_opens_on_the_first_face_of_the_seed_as_python_does(hand: Hand, tiny_bundle: Path) -> None:
+    model = mf.load(tiny_bundle)
+    np.testing.assert_allclose(hand.z, model.sample(1, FIRST_SEED)[0], atol=1e-6)
+    assert hand["#seed"].input_value() == str(FIRST_SEED)
+    assert "WebAssembly" in hand["#engine"].inner_text()
+
+
+def test_a_missing_model_is_told_with_the_remedy(visit: Visit, address: str) -> None:
+    page = visit(address + "icon.svg", allow=("404",))
+    page.route("**/decoder.onnx*", lambda route: route.fulfill(status=404, body="gone"))
+    page.goto(address)
+    hand = Hand(page)
+    hand["body[data-state=failed]"].wait_for()
+    assert "decoder.onnx" in hand["#failure"].inner_text()
+    assert hand["#retry"].is_visible()
+    page.unroute("**/decoder.onnx*")
+    page.click("#retry")
+    hand["body[data-state=ready]"].wait_for()
+
+
+def test_no_list_of_models_is_told(visit: Visit, address: str) -> None:
+    page = visit(address + "icon.svg", allow=("ERR_FAILED",))
+    page.route("**/index.json", lambda route: route.abort())
+    page.goto(address)
+    Hand(page)["body[data-state=failed]"].wait_for()
+    assert "Check the connection" in Hand(page)["#failure"].inner_text()
+
+
+def test_an_old_browser_is_told(visit: Visit, address: str) -> None:
+    page = visit(address, script="delete window.WebAssembly", allow=("WebAssembly",))
+    hand = Hand(page)
+    hand["body[data-state=failed]"].wait_for()
+    assert "current Chrome, Edge, Firefox or Safari" in hand["#failure"].inner_text()
+
+
+def test_without_javascript_it_says_what_is_needed(visit: Visit, address: str) -> None:
+    page = visit(address, java_script_enabled=False)
+    assert "JavaScript" in page.locator("noscript").inner_text()
+
+
+def test_it_runs_on_one_thread_from_a_plain_file_server(visit: Visit, tiny_bundle: Path, tmp_path: Path) -> None:
+    from morphing_faces import bundle, site
+
+    site.write(tmp_path / "site", [bundle.find(tiny_bundle)], FIRST_SEED)
+    program = [
+        sys.executable,
+        "-u",
+        "-m",
+        "http.server",
+        "0",
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        str(tmp_path / "site"),
+    ]
+    server = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert server.stdout
+        port = re.search(r"port (\d+)", server.stdout.readline())
+        assert port
+        hand = open_page(visit, f"http://127.0.0.1:{port[1]}/")
+        assert hand.page.evaluate("crossOriginIsolated") is False
+        assert "1 thread." in hand["#engine"].inner_text()
+    finally:
+        server.kill()
+        server.wait()
+
+
+# --- the face
+
+
+def test_hovering_sets_two_coordinates_from_corner_to_corner_and_changes_the_picture(hand: Hand) -> None:
+    before, picture = hand.z, hand.shown()
+    for x, y in ((-0.95, -0.95), (0.95, 0.95), (0.0, 0.5)):
+        hand.hover(x, y)
+        assert hand.z[:2] == pytest.approx([x, y], abs=0.01)
+        assert np.array_equal(hand.z[2:], before[2:])
+    assert hand.shown() != picture
+    assert hand["#axis-x"].inner_text() == "Dimension 0 +0.00"
+    assert hand["#axis-y"].inner_text() == "Dimension 1 +0.50"
+
+
+def test_a_click_holds_the_face_and_another_releases_it(hand: Hand) -> None:
+    hand.hover(0.4, -0.6)
+    hand.page.mouse.click(*centre(hand["#face"]))  # moves there first: the face is held where it is clicked
+    until(lambda: hand.state("frozen"), "held")
+    kept = hand.z
+    assert kept[:2] == pytest.approx([0, 0], abs=0.01)
+    hand.hover(-0.8, 0.8)
+    assert np.array_equal(hand.z, kept)
+    assert hand["#held"].is_visible()
+    assert not hand["#hint"].is_visible()
+    hand.page.mouse.click(*centre(hand["#face"]))
+    until(lambda: not hand.state("frozen"), "released")
+    hand.hover(0.3, 0.1)
+    assert hand.z[:2] == pytest.approx([0.3, 0.1], abs=0.01)
+
+
+def test_the_wheel_and_the_slider_set_the_range(hand: Hand) -> None:
+    hand.hover(0.5, 0.5)
+    for _ in range(5):
+        hand.page.mouse.wheel(0, -100)
+    until(lambda: hand.state("range") == pytest.approx(1.1**5), "the range is wider")
+    hand.slide("#range", 2)
+    assert hand.state("range") == 2
+    assert hand["#range-value"].inner_text() == "±2.00"
+    hand.hover(0.5, -0.5)
+    assert hand.z[:2] == pytest.approx([1, -1], abs=0.02)
+
+
+def test_on_a_phone_dragging_moves_a_tap_holds_and_the_face_stays_in_view(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address, **PHONE)
+    assert "Tap to hold it" in hand["#hint"].inner_text()
+    x, y = centre(hand["#face"])
+    finger = hand.page.context.new_cdp_session(hand.page)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": across, "y": down} for across, down in places]
+        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+    touch("Start", (x, y))
+    for step in range(1, 9):
+        touch("Move", (x + 10 * step, y - 5 * step))
+    touch("End")
+    hand.page.evaluate("new Promise(requestAnimationFrame)")
+    side = hand.page.evaluate("document.getElementById('face').clientWidth")
+    assert hand.z[:2] == pytest.approx([160 / side, 80 / side], abs=0.02)
+    assert hand.page.evaluate("scrollY") == 0
+    assert hand.state("frozen") is False
+    hand.page.touchscreen.tap(x, y)
+    until(lambda: hand.state("frozen"), "a tap holds")
+    assert not hand["#hint"].is_visible(), "who has held a face needs the hint no more"
+
+    assert hand.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the screen"
+    hand["#dimensions li >> nth=20"].scroll_into_view_if_needed()
+    box = hand["#face"].bounding_box()
+    assert box
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] < 500
+
+
+def centre(locator: Locator) -> tuple[float, float]:
+    box = locator.bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+# --- the dimensions
+
+
+def row(dimension: int) -> str:
+    return f"#dimensions li:nth-child({dimension + 1})"
+
+
+def test_every_dimension_has_a_slider_its_share_and_its_faces(hand: Hand, tiny_bundle: Path) -> None:
+    model = mf.load(tiny_bundle)
+    assert hand["#dimensions li"].count() == len(model.dimensions)
+    share = model.bundle.manifest["dimensions"][0]["share"]
+    assert hand[f"{row(0)} .share"].inner_text() == f"{share:.1%}"
+    hand[f"{row(0)}.drawn"].wait_for()
+    z = hand.z
+    z[0] = 2
+    colour = (
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, k) => k % 4 == 0))"
+    )
+    shown = np.array(hand[f"{row(0)} canvas >> nth=4"].evaluate(colour)).reshape(56, 56)
+    expected = Image.fromarray(to_uint8(model.decode(z))[0, :, :, 0]).resize((56, 56), Image.Resampling.BICUBIC)
+    assert np.abs(shown - np.asarray(expected, float)).mean() < 4
+
+
+def test_sliders_and_small_faces_set_a_coordinate_and_a_drag_is_undone_as_one(hand: Hand) -> None:
+    before = hand.z
+    slider = hand[f"{row(2)} input[type=range]"]
+    slider.evaluate("""slider => {
+      for (const value of [0.5, 1, 1.5]) {
+        slider.value = value;
+        slider.dispatchEvent(new Event('input', { bubbles: true }));
+      }
+      slider.dispatchEvent(new Event('change', { bubbles: true }));
+    }""")
+    assert hand.z[2] == pytest.approx(1.5)
+    assert hand[f"{row(2)} output"].inner_text() == "+1.50"
+    hand.click(f"{row(3)} .strip button >> nth=0")
+    assert hand.z[3] == pytest.approx(-2)
+    hand.click("#undo")
+    hand.click("#undo")
+    assert np.array_equal(hand.z, before)
+
+
+def test_two_dimensions_are_put_on_the_axes_and_what_was_set_stays(hand: Hand) -> None:
+    hand.hover(0.4, -0.6)
+    kept = hand.z[:2]
+    hand.click(f"{row(3)} .pick-x")
+    hand.click(f"{row(5)} .pick-y")
+    assert hand.state("axes") == [3, 5]
+    hand.hover(0.3, 0.1)
+    assert np.array_equal(hand.z[:2], kept)
+    assert [hand.z[3], hand.z[5]] == pytest.approx([0.3, 0.1], abs=0.01)
+    hand.click(f"{row(5)} .pick-x")
+    assert hand.state("axes") == [5, 3], "a dimension on the other axis changes places"
+    assert hand[f"{row(5)} .pick-x"].get_attribute("aria-pressed") == "true"
+
+
+def test_a_locked_dimension_is_left_alone(hand: Hand) -> None:
+    hand.hover(0.4, -0.6)
+    hand.click(f"{row(0)} .lock")
+    locked = hand.z[0]
+    hand.hover(-0.5, 0.5)
+    assert hand.z[0] == locked
+    assert hand.z[1] == pytest.approx(0.5, abs=0.01)
+    before = hand.z
+    hand.click("#random")
+    assert hand.z[0] == locked
+    assert (hand.z[1:] != before[1:]).all()
+    hand.page.evaluate("for (let k = 0; k < 100; k++) morphingFaces.session.walk()")
+    assert hand.z[0] == locked
+    hand.click("#reset")
+    assert hand.z[0] == locked
+    assert not hand.z[1:].any()
+    hand.click(f"{row(0)} .lock")
+    hand.click(f"{row(0)} .zero")
+    assert hand.z[0] == 0
+
+
+def test_a_name_shows_on_the_axis_and_stays(hand: Hand) -> None:
+    hand[f"{row(0)} .name"].fill("Light")
+    hand.press("Enter")
+    until(lambda: hand["#axis-x"].inner_text().startswith("Light"), "the axis has the name")
+    hand.page.reload()
+    hand["body[data-state=ready]"].wait_for()
+    assert hand[f"{row(0)} .name"].input_value() == "Light"
+    assert hand[f"{row(1)} .name"].input_value() == ""
+
+
+# --- the tools
+
+
+def test_random_faces_undo_redo_and_reset(hand: Hand, tiny_bundle: Path) -> None:
+    faces = mf.load(tiny_bundle).sample(3, FIRST_SEED)
+    hand.click("#random")
+    hand.click("#random")
+    np.testing.assert_allclose(hand.z, faces[2], atol=1e-6)
+    assert hand["#face-number"].inner_text() == "face 2"
+    hand.click("#undo")
+    np.testing.assert_allclose(hand.z, faces[1], atol=1e-6)
+    hand.click("#redo")
+    np.testing.assert_allclose(hand.z, faces[2], atol=1e-6)
+    assert hand["#redo"].is_disabled()
+    hand.click("#reset")
+    assert not hand.z.any()
+
+
+def test_another_seed_shows_its_first_face_and_a_wrong_one_is_told(hand: Hand, tiny_bundle: Path) -> None:
+    hand["#seed"].fill("123")
+    hand.press("Enter")
+    np.testing.assert_allclose(hand.z, mf.load(tiny_bundle).sample(1, 123)[0], atol=1e-6)
+    for wrong in ("4294967296", "-1", "dog"):
+        hand["#seed"].fill(wrong)
+        hand.press("Enter")
+        hand.says(f"{wrong}")
+        hand.says("must be a whole number from 0 to 4294967295")
+        assert hand.state("seed") == 123
+
+
+def test_a_walk_moves_until_it_is_stopped_and_is_undone_as_one(hand: Hand) -> None:
+    before = hand.z
+    hand.click("#walk")
+    until(lambda: hand.page.evaluate("morphingFaces.stats.frames") > 5, "the face walks")
+    assert hand["#walk"].inner_text() == "Stop"
+    hand.click("#walk")
+    stopped = hand.z
+    assert (stopped != before).any()
+    hand.at_rest()
+    hand.click("#undo")
+    assert np.array_equal(hand.z, before)
+
+
+def test_keys_do_what_the_buttons_do(hand: Hand, tiny_bundle: Path) -> None:
+    first = hand.z
+    hand.press("r")
+    second = hand.z
+    assert (second != first).all()
+    hand.press("Control+z")
+    assert np.array_equal(hand.z, first)
+    hand.press("Control+y")
+    assert np.array_equal(hand.z, second)
+    hand["#face"].focus()
+    hand.press("ArrowRight")
+    hand.press("ArrowUp")
+    assert hand.z[:2] == pytest.approx(second[:2] + 0.05, abs=1e-6)
+    hand.press("u")
+    assert np.array_equal(hand.z, second), "a run of steps is undone as one"
+    hand.press("f")
+    assert hand.state("frozen") is True
+    hand.press("Space")
+    assert hand.state("frozen") is False
+    hand.press("]")
+    assert hand.state("range") == pytest.approx(1.1)
+    hand.press("[")
+    assert hand.state("range") == 1
+    hand.press("w")
+    assert hand["#walk"].get_attribute("aria-pressed") == "true"
+    hand.press("Escape")
+    assert hand["#walk"].get_attribute("aria-pressed") == "false"
+    hand.press("0")
+    assert not hand.z.any()
+    hand.press("b")
+    assert hand["#favourites li"].count() == 1
+    hand.press("d")
+    assert hand[f"{row(0)} input[type=range]"].evaluate("slider => slider === document.activeElement")
+    hand.press("ArrowRight")
+    assert hand.z[0] == pytest.approx(0.01)
+    hand[f"{row(0)} .name"].focus()
+    hand.page.keyboard.type("rusty")
+    assert hand.z[0] == pytest.approx(0.01), "typing a name presses no keys"
+    hand.press("Enter")
+    hand.press("?")
+    assert hand["#help"].is_visible()
+    assert hand["#keys tr"].count() > 12
+    hand.press("r")
+    assert hand.z[0] == pytest.approx(0.01), "an open dialog takes the keys"
+    hand.press("Escape")
+    assert not hand["#help"].is_visible()
+    hand.press("p")
+    assert hand["#photo"].is_visible()
+    hand.press("Escape")
+    hand.press("e")
+    assert hand["#explain"].is_visible()
+
+
+def test_a_picture_is_saved_at_each_size(hand: Hand, tiny_bundle: Path) -> None:
+    sizes = [int(text.split()[0]) for text in hand["#save-size option"].all_inner_texts()]
+    assert sizes == [16, 512, 1024]
+    model = mf.load(tiny_bundle)
+    for size in sizes:
+        hand["#save-size"].select_option(str(size))
+        name, content = hand.download(lambda: hand.page.click("#save"))
+        assert name == f"face-tiny-{FIRST_SEED}-0-{size}.png"
+        picture = Image.open(io.BytesIO(content)).convert("L")
+        assert picture.size == (size, size)
+        small = np.asarray(picture.resize((16, 16), Image.Resampling.BOX), float)
+        assert np.abs(small - to_uint8(model.decode(hand.z))[0, :, :, 0]).max() < (3 if size == 16 else 30)
+
+
+def test_films_of_what_is_done_are_recorded(hand: Hand) -> None:
+    formats = hand["#film-format option"].all_inner_texts()
+    assert formats == ["WebM", "GIF"]
+    for kind in formats:
+        hand["#film-format"].select_option(label=kind)
+        hand.click("#record")
+        assert hand["#record"].inner_text() == "Stop"
+        for k in range(8):
+            hand.hover(k / 8, -k / 8)
+            hand.page.evaluate("new Promise((done) => setTimeout(done, 60))")  # what a GIF tells apart
+        name, content = hand.download(lambda: hand.page.click("#record"))
+        assert name.endswith(kind.lower())
+        if kind == "GIF":
+            film = Image.open(io.BytesIO(content))
+            assert film.size == (256, 256)
+            assert film.n_frames > 4  # type: ignore[attr-defined]
+            assert film.info["loop"] == 0
+        else:
+            assert content.startswith(b"\x1a\x45\xdf\xa3")  # EBML
+            assert b"webm" in content[:64]
+            assert len(content) > 3000
+
+
+def test_a_browser_without_a_recorder_writes_gif(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address, script="delete window.MediaRecorder")
+    assert hand["#film-format option"].all_inner_texts() == ["GIF"]
+
+
+# --- links
+
+
+def test_a_link_brings_back_exactly_this_face(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address, permissions=["clipboard-read", "clipboard-write"])
+    hand.click("#random")
+    hand.click(f"{row(3)} .pick-x")
+    hand.slide("#range", 1.5)
+    hand.hover(0.31, -0.77)
+    hand.page.mouse.click(*centre(hand["#face"]))
+    hand.click("#copy-link")
+    hand.says("copied")
+    link = hand.page.evaluate("navigator.clipboard.readText()")
+    assert len(link) < 160, "a face near its seed has a short link"
+    z, picture = hand.z, hand.decoded()
+
+    closed = "navigator.clipboard.writeText = () => Promise.reject(new DOMException('no', 'NotAllowedError'))"
+    other = open_page(visit, link, script=f"if (navigator.clipboard) {closed}")
+    assert np.array_equal(other.z, z)
+    assert other.decoded() == picture
+    assert [other.state(key) for key in ("axes", "range", "frozen", "seed")] == [[3, 1], 1.5, True, FIRST_SEED]
+    assert other["#undo"].is_disabled()
+    other.click("#random")
+    assert other["#face-number"].inner_text() == "face 2", "the seed goes on after the linked face"
+
+    other.page.evaluate("history.replaceState(null, '', '#'); morphingFaces.session.set(Array(32).fill(0.123))")
+    other.press("l")
+    other.says("address bar")  # this visitor's clipboard is closed
+    far = other.page.url
+    assert "z=" in far
+    hand.page.evaluate("link => { location.href = link }", far)
+    until(lambda: np.array_equal(hand.z, np.full(32, 0.123, np.float32)), "a link opened in the same tab is shown")
+    hand.click("#undo")
+    assert np.array_equal(hand.z, z)
+
+
+BROKEN = {
+    "bundle=nobody": "nobody",
+    "bundle=tiny&seed=-1": "seed=-1: must be whole, from 0 to 4294967295",
+    "bundle=tiny&seed=99999999999": "seed=99999999999",
+    "bundle=tiny&axes=3,3": "axes=3,3",
+    "bundle=tiny&axes=0,99": "axes=99: must be whole, from 0 to 28",
+    "bundle=tiny&range=1000": "range=1000: must be from 0.25 to 4",
+    "bundle=tiny&changed=AAA": "changed=... is cut short",
+    "bundle=tiny&changed=!!!": "changed=... is not base64",
+    "bundle=tiny&changed=__8AAIA_": "coordinate 65535",
+    "bundle=tiny&changed=AAAAAMB_": "not finite",
+    "bundle=tiny&z=AAAA": "z=... has 3 bytes, expected 128",
+}
+
+
+def test_a_broken_link_is_told_in_one_line_and_changes_nothing(hand: Hand) -> None:
+    before = hand.z
+    for fragment, words in BROKEN.items():
+        follow(hand, fragment)
+        hand.says(words)
+        assert "\n" not in hand["#message"].inner_text()
+        assert np.array_equal(hand.z, before)
+
+
+def test_a_page_opened_by_a_broken_link_shows_the_first_face(visit: Visit, address: str, tiny_bundle: Path) -> None:
+    hand = open_page(visit, f"{address}#bundle=tiny&seed=-1")
+    hand.says("seed=-1: must be whole")
+    np.testing.assert_allclose(hand.z, mf.load(tiny_bundle).sample(1, FIRST_SEED)[0], atol=1e-6)
+
+
+# --- favourites
+
+
+def test_favourites_are_kept_shown_and_removed(hand: Hand) -> None:
+    first = hand.z
+    hand.click("#favour")
+    hand.click("#favour")
+    hand.says("already")
+    hand.click("#random")
+    hand.click("#favour")
+    second = hand.z
+    assert hand["#favourites li"].count() == 2
+    hand.page.reload()
+    hand["body[data-state=ready]"].wait_for()
+    hand.click("#favourites li:nth-child(2) .show")
+    assert np.array_equal(hand.z, second)
+    hand.click("#favourites li:nth-child(1) .show")
+    assert np.array_equal(hand.z, first)
+    hand.click("#favourites li:nth-child(1) .remove")
+    assert hand["#favourites li"].count() == 1
+    assert not hand["#morph"].is_visible()
+    hand.page.reload()
+    hand["body[data-state=ready]"].wait_for()
+    assert hand["#favourites li"].count() == 1
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    ra, rb = np.linalg.norm(a), np.linalg.norm(b)
+    angle = np.arccos(a @ b / (ra * rb))
+    way = np.sin((1 - t) * angle) * a / ra + np.sin(t * angle) * b / rb
+    return np.asarray(((1 - t) * ra + t * rb) * way / np.sin(angle))
+
+
+def test_two_favourites_morph_along_the_great_circle_and_as_a_film(hand: Hand) -> None:
+    faces = []
+    for _ in range(3):
+        hand.click("#favour")
+        faces.append(hand.z)
+        hand.click("#random")
+    hand.click("#favourites li:nth-child(3) .to")
+    before = hand.z
+    for t in (0.25, 0.5, 1):
+        hand.slide("#morph-at", t)
+        np.testing.assert_allclose(hand.z, slerp(faces[0], faces[2], t), atol=1e-5)
+    hand.click("#undo")
+    hand.click("#undo")
+    hand.click("#undo")
+    assert np.array_equal(hand.z, before)
+    hand["#film-format"].select_option("gif")
+    name, content = hand.download(lambda: hand.page.click("#morph-film"))
+    film = Image.open(io.BytesIO(content))
+    assert name == "morph-tiny.gif"
+    assert film.n_frames == 101  # type: ignore[attr-defined]
+    ends = []
+    for frame in (0, 50, 100):
+        film.seek(frame)
+        ends.append(np.asarray(film.convert("L"), float))
+    assert np.abs(ends[0] - ends[2]).max() < 3, "there and back"
+    assert np.abs(ends[0] - ends[1]).max() > 10
+
+
+def test_a_morph_is_recorded_as_webm(hand: Hand) -> None:
+    hand.click("#favour")
+    hand.click("#random")
+    hand.click("#favour")
+    hand["#film-format"].select_option("webm")
+    name, content = hand.download(lambda: hand.page.click("#morph-film"))
+    assert name == "morph-tiny.webm"
+    assert content.startswith(b"\x1a\x45\xdf\xa3")
+    assert len(content) > 3000
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }", "is full"),
+        (
+            "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError') } })",
+            "does not let this page keep anything",
+        ),
+    ],
+    ids=["full", "forbidden"],
+)
+def test_storage_that_is_full_or_forbidden_is_told_and_memory_serves(
+    visit: Visit, address: str, script: str, words: str
+) -> None:
+    hand = open_page(visit, address, script=script)
+    if "QuotaExceeded" in script:
+        hand[f"{row(0)} .name"].fill("Light")
+    hand.says(words)
+    hand[f"{row(0)} .name"].fill("Light")
+    hand.click("#favour")
+    assert hand["#favourites li"].count() == 1
+    assert hand["#axis-x"].inner_text().startswith("Light")
+    hand.click("#theme")
+
+
+def test_rubbish_in_the_storage_does_no_harm(visit: Visit, address: str) -> None:
+    rubbish = """if (location.protocol === 'http:') {
+      localStorage['morphing-faces/favourites/tiny'] = '["bundle=tiny&z=AAAA", 7, {}, "seed=3"]';
+      localStorage['morphing-faces/names/tiny'] = '{"0": 5, "999": "x", "1": "Pose"}';
+      localStorage['morphing-faces/theme'] = 'dark';
+    }"""
+    hand = open_page(visit, address, script=rubbish)
+    assert hand["#favourites li"].count() == 1
+    assert hand[f"{row(1)} .name"].input_value() == "Pose"
+
+
+# --- the photograph
+
+EYES = {"middle": (0.5, 0.315), "apart": 0.385}  # the frame, as the README has it
+
+
+def picture_file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    return content.getvalue()
+
+
+def pick(hand: Hand, content: bytes, name: str = "photo.png") -> None:
+    kind = "image/jpeg" if name.endswith("jpg") else "image/png"
+    hand["#photo-file"].set_input_files({"name": name, "mimeType": kind, "buffer": content})
+
+
+def crop(hand: Hand) -> np.ndarray:
+    """What the model sees, as it is shown."""
+    return pixels(hand, "#photo-crop")
+
+
+def pixels(hand: Hand, canvas: str) -> np.ndarray:
+    data = hand[canvas].evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
+    return np.array(data, float).reshape(192, 192, 4)[..., :3]
+
+
+def put_eyes(hand: Hand, left: tuple[float, float], right: tuple[float, float], size: tuple[int, int]) -> None:
+    """Drag the dots to places in a photograph of a size."""
+    board = hand["#photo-canvas"].bounding_box()
+    assert board
+    for dot, (x, y) in (("#eye-left", left), ("#eye-right", right)):
+        hand.page.mouse.move(*centre(hand[dot]))
+        hand.page.mouse.down()
+        hand.page.mouse.move(
+            board["x"] + x * board["width"] / size[0], board["y"] + y * board["height"] / size[1], steps=3
+        )
+        hand.page.mouse.up()
+
+
+def drawn_face() -> Image.Image:
+    return Image.fromarray(drawn_faces(1, size=96, seed=5)[0])
+
+
+def test_a_picture_in_the_frame_is_encoded_as_python_does(hand: Hand, tiny_bundle: Path) -> None:
+    model = mf.load(tiny_bundle)
+    face = drawn_face().resize((16, 16), Image.Resampling.BOX)
+    hand.click("#open-photo")
+    assert "Nothing leaves your browser" in hand["#photo"].inner_text()
+    pick(hand, picture_file(face))
+    hand["#photo-use:not([disabled])"].wait_for()
+    before = hand.z
+    hand.click("#photo-use")
+    expected = model.encode(np.asarray(face.convert("L"))).mean[0]
+    np.testing.assert_allclose(hand.z, expected, atol=0.06)
+    assert hand.state("frozen") is True, "the way back over the face does not change it"
+    assert not hand["#photo"].is_visible()
+    hand.click("#favour")
+    hand.click("#undo")
+    assert np.array_equal(hand.z, before)
+
+
+def test_dragged_dots_set_the_frame_turned_and_scaled(hand: Hand) -> None:
+    # A photograph that is a slope in x and another in y: what the crop shows tells where it was cut.
+    width, height = 640, 480
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    slopes = np.stack([x * 255 / width, y * 255 / height, np.zeros_like(x)], axis=2)
+    hand.click("#open-photo")
+    pick(hand, picture_file(Image.fromarray(slopes.astype(np.uint8))))
+    hand["#photo-use:not([disabled])"].wait_for()
+    left, right = (250.0, 200.0), (330.0, 230.0)
+    put_eyes(hand, left, right, (width, height))
+    along = np.subtract(right, left)
+    side = np.hypot(*along) / EYES["apart"]
+    along = along / np.hypot(*along)
+    middle = np.add(left, right) / 2
+    down = np.array([-along[1], along[0]])
+
+    def luma(across: float, below: float) -> float:
+        place = middle + side * ((across - EYES["middle"][0]) * along + (below - EYES["middle"][1]) * down)
+        red, green = np.clip(place, 0, (width, height)) / (width, height) * 255
+        return float(0.299 * red + 0.587 * green)
+
+    until(lambda: abs(crop(hand)[96, 96, 0] - luma(0.5, 0.5)) < 4, "the crop follows the dots")
+    shown = crop(hand)
+    for across, below in ((0.1, 0.1), (0.9, 0.1), (0.1, 0.9), (0.9, 0.9), (0.5, 0.315)):
+        assert shown[int(below * 192), int(across * 192), 0] == pytest.approx(luma(across, below), abs=5)
+
+
+def test_the_dots_move_with_the_keys_too(hand: Hand) -> None:
+    hand.click("#open-photo")
+    pick(hand, picture_file(drawn_face().resize((400, 300))))
+    hand["#photo-use:not([disabled])"].wait_for()
+    before = crop(hand)
+    assert hand["#eye-left"].evaluate("dot => dot === document.activeElement")
+    place = centre(hand["#eye-left"])
+    for _ in range(5):
+        hand.press("Shift+ArrowUp")
+    assert centre(hand["#eye-left"])[1] < place[1] - 10
+    until(lambda: np.abs(crop(hand) - before).max() > 10, "the frame follows")
+
+
+def test_a_photograph_is_turned_upright_and_can_be_dropped_or_pasted(hand: Hand) -> None:
+    lying = Image.new("RGB", (400, 200), "white")
+    lying.paste((255, 0, 0), (0, 0, 200, 200))
+    exif = Image.Exif()
+    exif[0x112] = 6  # the camera was turned: left is the top
+    content = picture_file(lying, "JPEG", exif=exif)
+    for event in ("drop", "paste"):
+        hand.page.evaluate(
+            """([event, bytes]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(bytes)], 'lying.jpg', { type: 'image/jpeg' }));
+              const options = { bubbles: true, cancelable: true };
+              document.dispatchEvent(event === 'drop'
+                ? new DragEvent('drop', { ...options, dataTransfer: data })
+                : new ClipboardEvent('paste', { ...options, clipboardData: data }));
+            }""",
+            [event, list(content)],
+        )
+        hand["#photo-use:not([disabled])"].wait_for()
+        size = hand["#photo-canvas"].evaluate("c => [c.width, c.height]")
+        assert size == [200, 400]
+        top, bottom = (
+            hand["#photo-canvas"].evaluate(f"c => Array.from(c.getContext('2d').getImageData(100, {y}, 1, 1).data)")
+            for y in (20, 380)
+        )
+        assert top[1] < 60
+        assert bottom[1] > 200
+        hand.press("Escape")
+
+
+def test_damaged_photographs_are_told_in_one_line(hand: Hand) -> None:
+    rng = np.random.default_rng(0)
+    noisy = Image.fromarray(rng.integers(0, 255, (200, 200, 3), np.uint8))
+    hand.click("#open-photo")
+    jpeg, png = picture_file(noisy, "JPEG"), picture_file(noisy)
+    for name, content in (
+        ("text.jpg", b"this is no picture"),
+        ("noise.jpg", b"\xff\xd8\xff" + bytes(rng.integers(0, 255, 4000, np.uint8))),
+        ("cut.jpg", jpeg[: len(jpeg) // 2]),
+        ("cut.png", png[: len(png) // 2]),
+        ("empty.png", b""),
+    ):
+        pick(hand, content, name)
+        hand.says(name, "#photo-message")
+        said = hand["#photo-message"].inner_text()
+        assert re.search("not a picture|is damaged", said)
+        assert "\n" not in said
+    pick(hand, png)
+    hand["#photo-use:not([disabled])"].wait_for()
+    assert hand["#photo-message"].inner_text() == ""
+
+
+def test_a_photograph_of_12000_pixels_is_made_small(hand: Hand) -> None:
+    large = Image.new("RGB", (12000, 9000), (90, 120, 60))
+    hand.click("#open-photo")
+    pick(hand, picture_file(large, "JPEG"), "large.jpg")
+    hand["#photo-use:not([disabled])"].wait_for()
+    assert hand["#photo-canvas"].evaluate("c => [c.width, c.height]") == [2048, 1536]
+    assert crop(hand) == pytest.approx(np.full((192, 192, 3), 0.299 * 90 + 0.587 * 120 + 0.114 * 60), abs=2)
+
+
+def test_grey_is_pillows_grey(hand: Hand) -> None:
+    colours = np.random.default_rng(1).integers(0, 256, (500, 1, 3), np.uint8)
+    grey = hand.page.evaluate(
+        "async (colours) => { const { luma } = await import('/picture.js'); return colours.map((c) => luma(...c)) }",
+        colours[:, 0].tolist(),
+    )
+    assert grey == np.asarray(Image.fromarray(colours).convert("L"))[:, 0].tolist()
+
+
+# --- what is a VAE?
+
+
+def test_the_way_from_picture_to_code_to_picture_is_shown(hand: Hand, tiny_bundle: Path) -> None:
+    model = mf.load(tiny_bundle)
+    hand.click("#open-explain")
+    hand["#explain-codes .mu >> nth=28"].wait_for(state="attached")
+    q = model.encode(to_uint8(model.decode(hand.z)))
+    kl = (q.mean**2 + q.std**2 - 1 - np.log(q.std**2)) / 2
+    title = hand["#explain-kl .bar >> nth=0"].evaluate("bar => bar.textContent")
+    here = re.search(r"([\d.]+) nats here", title)
+    assert here
+    assert float(here[1]) == pytest.approx(kl[0, 0], rel=0.1, abs=0.05)
+    words = hand["#explain-axes"].evaluate("plot => plot.textContent")
+    assert f"σ {q.std[0, 0]:.2f}" in words
+    total = re.search(r"in all 32, (\d+)", hand["#explain-kl-text"].inner_text())
+    assert total
+    assert float(total[1]) == pytest.approx(kl.sum(), rel=0.1, abs=1)
+    hand["#open-explain[aria-expanded=true]"].wait_for()
+
+
+def test_noise_moves_the_code_and_without_it_the_mean_is_decoded(hand: Hand) -> None:
+    hand.click("#open-explain")
+    hand["#explain-codes .z >> nth=28"].wait_for(state="attached")
+
+    def heights(kind: str) -> list[float]:
+        script = "dots => dots.map((dot) => Number(dot.getAttribute('cy')))"
+        found: list[float] = hand[f"#explain-codes .{kind}"].evaluate_all(script)
+        return found
+
+    assert heights("z") != heights("mu")
+    drawn = heights("z")
+    hand.click("#new-noise")
+    until(lambda: heights("z") != drawn, "other noise gives another z")
+    hand.slide("#noise", 0)
+    until(lambda: heights("z") == heights("mu"), "without noise z is the mean")
+    calm = pixels(hand, "#explain-out")
+    hand.slide("#noise", 2)
+    until(lambda: np.abs(pixels(hand, "#explain-out") - calm).max() > 3, "noise shows")
+    assert hand["#noise-value"].inner_text() == "2.00 σ"
+    hand.click("#random")
+    until(lambda: np.abs(pixels(hand, "#explain-in") - calm).max() > 8, "the panel follows the face")
+
+
+def test_the_panel_explains_the_persons_photograph_too(hand: Hand) -> None:
+    hand.click("#open-explain")
+    pick(hand, picture_file(drawn_face()))
+    hand["#photo-use:not([disabled])"].wait_for()
+    shown = crop(hand)
+    hand.press("Escape")
+    hand["#explain input[value=photo]"].check()
+    until(lambda: np.abs(pixels(hand, "#explain-in") - shown).max() < 2, "the photograph goes in")
+
+
+def test_how_it_works_is_the_same_text_and_the_link_leads_there(hand: Hand, visit: Visit, address: str) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "how_it_works.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert hand["#explain a"].get_attribute("href") == "how-it-works.html"
+    page = visit(address + "how-it-works.html")
+    assert page.title().startswith("How it works")
+    assert page.locator("math").count() > 50
+    figures = page.locator("img")
+    until(lambda: figures.evaluate_all("all => all.every((one) => one.complete)"), "the figures are loaded")
+    assert figures.evaluate_all("all => all.length > 5 && all.every((one) => one.naturalWidth > 0)")
+
+
+# --- models, colours, access
+
+
+def test_another_model_keeps_the_page_and_has_its_own_names_and_favourites(hand: Hand, tiny_bundle: Path) -> None:
+    hand.click("#favour")
+    hand[f"{row(0)} .name"].fill("Light")
+    assert hand["#bundle option"].all_inner_texts() == ["tiny", "classic"]
+    hand["#bundle"].select_option("classic")
+    hand["body[data-state=ready]"].wait_for()
+    until(lambda: len(hand.z) == 400, "the other model is there")
+    np.testing.assert_allclose(hand.z, noise.normal(FIRST_SEED, 0, 1, 400)[0], atol=1e-6)
+    hand.at_rest()
+    assert hand["#favourites li"].count() == 0
+    assert hand[f"{row(0)} .name"].input_value() == ""
+    assert "of 400" in hand["#dimensions-note"].inner_text()
+    hand["#bundle"].select_option("tiny")
+    until(lambda: hand.page.evaluate("morphingFaces.session?.z.length") == 32, "the first model is back")
+    assert hand["#favourites li"].count() == 1
+    assert hand[f"{row(0)} .name"].input_value() == "Light"
+
+
+def test_dark_and_light_follow_the_system_or_the_button_and_can_be_read(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address, color_scheme="dark")
+    dark = contrasts(hand)
+    hand.click("#theme")
+    light = contrasts(hand)
+    assert dark["paper"] != light["paper"]
+    for theme in (dark, light):
+        for pair in ("ink on paper", "faint on paper", "accent on paper", "wrong on paper", "on-accent on accent"):
+            assert theme[pair] >= 4.5, pair
+    hand.page.reload()
+    assert contrasts(hand) == light, "the choice stays"
+
+
+def contrasts(hand: Hand) -> dict[str, Any]:
+    """The contrast of the colours that stand on each other, as WCAG defines it."""
+    names = ("paper", "ink", "faint", "accent", "on-accent", "wrong")
+    read = "name => getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim()"
+    colours = {name: hand.page.evaluate(read, name) for name in names}
+
+    def light(name: str) -> float:
+        text = colours[name].lstrip("#")
+        text = "".join(2 * digit for digit in text) if len(text) == 3 else text
+        parts = np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05
+
+    pairs = [("ink", "paper"), ("faint", "paper"), ("accent", "paper"), ("wrong", "paper"), ("on-accent", "accent")]
+    found = {f"{a} on {b}": max(light(a), light(b)) / min(light(a), light(b)) for a, b in pairs}
+    return {**found, "paper": colours["paper"]}
+
+
+def test_everything_that_can_be_used_has_a_name_and_is_reached_by_tab(hand: Hand) -> None:
+    nameless = hand.page.evaluate("""() => [...document.querySelectorAll('button, input, select, canvas, a')]
+      .filter((one) => one.checkVisibility() && !one.closest('.strip, .show'))
+      .filter((one) => !(one.getAttribute('aria-label') || one.labels?.length || one.innerText?.trim()))
+      .map((one) => one.outerHTML)""")
+    assert nameless == []
+    hand.page.evaluate("document.activeElement.blur()")
+    reached = set()
+    for _ in range(24):
+        hand.press("Tab")
+        reached.add(hand.page.evaluate("document.activeElement.id"))
+    assert {"bundle", "open-photo", "open-explain", "theme", "open-help", "face", "random", "walk", "seed"} <= reached
+
+
+def test_nothing_is_asked_of_another_host(visit: Visit, address: str) -> None:
+    page = visit(address + "icon.svg")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    hand = Hand(page)
+    hand["body[data-state=ready]"].wait_for()
+    hand.click("#open-explain")
+    hand["#explain-codes .mu >> nth=0"].wait_for(state="attached")
+    assert asked
+    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
