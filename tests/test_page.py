@@ -168,7 +168,7 @@ def open_page(visit: Visit, address: str, **options: Any) -> Hand:
 
 def test_a_still_face_and_the_progress_are_there_before_the_model(visit: Visit, address: str) -> None:
     held: list[Any] = []
-    page = visit(address + "icon.svg")
+    page = visit(address + "how-it-works.html")
     page.route("**/decoder.onnx*", lambda route: held.append(route))  # noqa: PLW0108 (a built-in cannot be marked)
     page.goto(address)
     hand = Hand(page)
@@ -192,7 +192,7 @@ def test_it_opens_on_the_first_face_of_the_seed_as_python_does(hand: Hand, tiny_
 
 
 def test_a_missing_model_is_told_with_the_remedy(visit: Visit, address: str) -> None:
-    page = visit(address + "icon.svg", allow=("404",))
+    page = visit(address + "how-it-works.html", allow=("404",))
     page.route("**/decoder.onnx*", lambda route: route.fulfill(status=404, body="gone"))
     page.goto(address)
     hand = Hand(page)
@@ -205,7 +205,7 @@ def test_a_missing_model_is_told_with_the_remedy(visit: Visit, address: str) -> 
 
 
 def test_no_list_of_models_is_told(visit: Visit, address: str) -> None:
-    page = visit(address + "icon.svg", allow=("ERR_FAILED",))
+    page = visit(address + "how-it-works.html", allow=("ERR_FAILED",))
     page.route("**/index.json", lambda route: route.abort())
     page.goto(address)
     Hand(page)["body[data-state=failed]"].wait_for()
@@ -732,7 +732,7 @@ def test_rubbish_in_the_storage_does_no_harm(visit: Visit, address: str) -> None
 
 # --- the photograph
 
-EYES = {"middle": (0.5, 0.315), "apart": 0.385}  # the frame, as the README has it
+MIDDLE, APART = (0.5, 0.315), 0.385  # the frame, as the README has it
 
 
 def picture_file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -802,13 +802,13 @@ def test_dragged_dots_set_the_frame_turned_and_scaled(hand: Hand) -> None:
     left, right = (250.0, 200.0), (330.0, 230.0)
     put_eyes(hand, left, right, (width, height))
     along = np.subtract(right, left)
-    side = np.hypot(*along) / EYES["apart"]
+    side = np.hypot(*along) / APART
     along = along / np.hypot(*along)
     middle = np.add(left, right) / 2
     down = np.array([-along[1], along[0]])
 
     def luma(across: float, below: float) -> float:
-        place = middle + side * ((across - EYES["middle"][0]) * along + (below - EYES["middle"][1]) * down)
+        place = middle + side * ((across - MIDDLE[0]) * along + (below - MIDDLE[1]) * down)
         red, green = np.clip(place, 0, (width, height)) / (width, height) * 255
         return float(0.299 * red + 0.587 * green)
 
@@ -1026,7 +1026,7 @@ def test_everything_that_can_be_used_has_a_name_and_is_reached_by_tab(hand: Hand
       .filter((one) => !(one.getAttribute('aria-label') || one.labels?.length || one.innerText?.trim()))
       .map((one) => one.outerHTML)""")
     assert nameless == []
-    hand.page.evaluate("document.activeElement.blur()")
+    hand[".skip"].focus()
     reached = set()
     for _ in range(24):
         hand.press("Tab")
@@ -1035,7 +1035,7 @@ def test_everything_that_can_be_used_has_a_name_and_is_reached_by_tab(hand: Hand
 
 
 def test_nothing_is_asked_of_another_host(visit: Visit, address: str) -> None:
-    page = visit(address + "icon.svg")
+    page = visit(address + "how-it-works.html")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
