@@ -287,6 +287,23 @@ def test_the_newest_request_wins_and_passes_the_queue(visit: Visit, tiny: str) -
     assert got == {"order": ["hover", "batch"], "shown": [39], "same": True}
 
 
+def test_a_stream_of_hovers_does_not_starve_the_others(visit: Visit, tiny: str) -> None:
+    page = blank(visit, tiny)
+    assert load(page, "tiny") is None
+    got = page.evaluate(
+        """async () => {
+          let [done, hovers] = [false, 0];
+          model.decode(new Float32Array(12 * model.latentSize), 12).then(() => { done = true; });
+          while (!done && performance.now() < 60_000) {
+            await model.decodeLatest(new Float32Array(model.latentSize));
+            hovers++;
+          }
+          return [done, hovers > 3];
+        }"""
+    )
+    assert got == [True, True]
+
+
 def test_wrong_requests_are_refused_before_they_reach_the_worker(visit: Visit, tiny: str) -> None:
     page = blank(visit, tiny)
     assert load(page, "tiny") is None
@@ -339,6 +356,56 @@ def test_without_a_usable_webgpu_the_page_stays_with_webassembly(visit: Visit, t
     without = blank(visit, tiny, script="delete Navigator.prototype.gpu")
     said = load(without, "tiny", "webgpu")
     assert said == "This browser has no usable WebGPU. Choose the back end 'wasm', or 'auto'."
+
+
+@pytest.fixture
+def webgpu(launch: Callable[..., Any]) -> Iterator[Page]:
+    """A page in a Chromium whose WebGPU is made of software: slow, but the same code."""
+    program = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    page = program.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    program.close()
+
+
+def test_webgpu_shows_the_same_faces(webgpu: Page, tiny: str, tiny_bundle: Path) -> None:
+    webgpu.goto(tiny + "icon.svg")
+    assert load(webgpu, "tiny", "webgpu") is None
+    assert webgpu.evaluate("model.backend") == "webgpu"
+    model = mf.load(tiny_bundle)
+    z = model.sample(3, seed=5)
+    got = webgpu.evaluate("async (z) => Array.from(await model.decode(Float32Array.from(z), 3))", z.ravel().tolist())
+    difference = np.abs(np.array(got).reshape(3, 16, 16, 4)[..., :1].astype(int) - to_uint8(model.decode(z)))
+    assert difference.max() <= 2
+    assert webgpu.evaluate("async () => (await model.encode(new Float32Array(256))).std.length") == 32
+
+
+@pytest.mark.parametrize(("webassembly", "gpu", "winner"), [(50, 5, "webgpu"), (50, 60, "wasm"), (5, 1, "wasm")])
+def test_the_faster_back_end_is_kept(webgpu: Page, tiny: str, webassembly: int, gpu: int, winner: str) -> None:
+    """Told how long a decode takes on each; below 8 ms WebGPU is not even fetched."""
+    worker = (site.WEB / "worker.js").read_text()
+    told = f"return {{ median: backend === 'wasm' ? {webassembly} : {gpu} }};"
+    measured = "return { median: await time(request.u, request.runs) };"
+    assert measured in worker
+    headers = {**site.HEADERS, "Content-Type": "text/javascript"}
+    webgpu.route("**/worker.js", lambda route: route.fulfill(body=worker.replace(measured, told), headers=headers))
+    fetched: list[str] = []
+    webgpu.on("request", lambda request: fetched.append(request.url))
+    webgpu.goto(tiny + "icon.svg")
+    webgpu.evaluate("Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { value: false })")
+    assert load(webgpu, "tiny") is None
+    hovers = webgpu.evaluate(
+        """async () => {
+          let frames = 0;
+          let done = false;
+          model.settled.then(() => { done = true; });
+          while (!done && performance.now() < 120_000) frames += (await model.decodeLatest(new Float32Array(32))).length === 1024 ? 1 : 0;
+          return [frames, model.backend, (await model.decode(new Float32Array(32))).length];
+        }"""
+    )
+    assert hovers[0] > 0
+    assert hovers[1:] == [winner, 1024]
+    assert any("jspi" in url for url in fetched) == (webassembly > 8)
 
 
 # --- what can go wrong

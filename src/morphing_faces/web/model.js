@@ -18,7 +18,10 @@ import { normal } from "./noise.js";
 const BATCH = 4; // pictures in one call: a newer request never waits for more
 /** A decode as quick as this, in ms, leaves WebGPU nothing to win that could be seen: it is a frame of 120 Hz. */
 const QUICK = 8;
+/** How long, in ms, a stream of newest requests may keep the others from their turn. */
+const PATIENCE = 100;
 const TIMED_RUNS = 9;
+const WARM_RUNS = 3; // the first decodes compile shaders
 
 /**
  * Load a bundle and start its decoder.
@@ -235,15 +238,17 @@ export class Model {
     });
   }
 
-  /** Run what waits, one at a time, the newest request first. */
+  /** Run what waits, one at a time: the newest request first, unless the others have waited long for their turn. */
   async #pump() {
     if (this.#busy) return;
     this.#busy = true;
-    for (;;) {
-      const job = this.#newest?.run ?? this.#queue.shift();
+    for (let turn = performance.now(); ; ) {
+      const newest = performance.now() - turn < PATIENCE || !this.#queue.length ? this.#newest : null;
+      const job = newest?.run ?? this.#queue.shift();
       if (!job) break;
-      if (job === this.#newest?.run) this.#newest = null;
+      if (newest) this.#newest = null;
       await job();
+      if (!newest) turn = performance.now();
     }
     this.#busy = false;
   }
@@ -261,12 +266,13 @@ export class Model {
     /** @type {Engine | undefined} */
     let candidate;
     try {
+      const adapter = await gpu.requestAdapter();
+      if (!adapter || adapter.info?.isFallbackAdapter) return; // none, or one made of software
       const slow = await this.#time(this.#engine, u);
       if (slow <= QUICK) return;
-      if (!(await gpu.requestAdapter())) return;
       candidate = new Engine();
       await candidate.load(base, "webgpu");
-      await this.#time(candidate, u); // the first decodes compile shaders
+      await this.#time(candidate, u, WARM_RUNS);
       if ((await this.#time(candidate, u)) >= slow) return candidate.close();
     } catch (error) {
       console.info(`WebGPU is left alone: ${error instanceof Error ? error.message : error}`);
@@ -284,9 +290,10 @@ export class Model {
    * The median time of a decode in ms.
    * @param {Engine} engine
    * @param {Floats} u
+   * @param {number} [runs]
    * @returns {Promise<number>}
    */
-  async #time(engine, u) {
-    return this.#enqueue(async () => (await engine.ask({ verb: "time", u, runs: TIMED_RUNS })).median);
+  async #time(engine, u, runs = TIMED_RUNS) {
+    return this.#enqueue(async () => (await engine.ask({ verb: "time", u, runs })).median);
   }
 }
