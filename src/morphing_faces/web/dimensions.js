@@ -16,7 +16,7 @@ const LONGEST_NAME = 40;
  * A dimension on the page.
  * @typedef {{element: HTMLElement, name: HTMLInputElement, slider: HTMLInputElement, value: HTMLOutputElement,
  *   x: HTMLButtonElement, y: HTMLButtonElement, lock: HTMLButtonElement, faces: HTMLCanvasElement[],
- *   buttons: HTMLButtonElement[], inView: boolean, shown: Float32Array | null, reach: number}} Row
+ *   buttons: HTMLButtonElement[], inView: boolean, shown: Float32Array | null, reach: number, state: string}} Row
  */
 
 export class Dimensions {
@@ -103,7 +103,7 @@ export class Dimensions {
     inside(element, ".strip", HTMLElement).append(...buttons);
     button(".zero", "Reset to 0", () => app.act((session) => session.set(dimension, 0)));
     return {
-      element, name, slider, faces, buttons, inView: false, shown: null, reach: 0,
+      element, name, slider, faces, buttons, inView: false, shown: null, reach: 0, state: "",
       value: inside(element, "output", HTMLOutputElement),
       x: button(".pick-x", "Put on the horizontal axis", () => this.pick(dimension, 0)),
       y: button(".pick-y", "Put on the vertical axis", () => this.pick(dimension, 1)),
@@ -147,15 +147,18 @@ export class Dimensions {
     this.#rows.forEach((row, dimension) => {
       const value = session.get(dimension);
       const locked = session.locked.has(dimension);
+      const state = [value, reach, locked, ...session.axes.map((axis) => axis === dimension)].join();
+      if (row.state === state) return; // most rows, while the hand moves two
+      row.state = state;
       if (row.reach !== reach) {
         row.reach = reach;
         Object.assign(row.slider, { min: String(-reach), max: String(reach) });
         row.buttons.forEach((small, k) => (small.title = `Set to ${signed(PLACES[k] * reach)}`));
         row.buttons.forEach((small) => small.setAttribute("aria-label", `${small.title}, dimension ${dimension}`));
       }
-      if (row.slider.valueAsNumber !== value) row.slider.value = String(value);
       const text = signed(value);
-      if (row.value.textContent !== text) row.value.textContent = text;
+      row.slider.value = String(value);
+      row.value.textContent = text;
       row.slider.setAttribute("aria-valuetext", `${text}${locked ? ", locked" : ""}`);
       row.x.setAttribute("aria-pressed", String(session.axes[0] === dimension));
       row.y.setAttribute("aria-pressed", String(session.axes[1] === dimension));

@@ -54,6 +54,10 @@ export class Explain {
       this.#posterior = null;
       this.#choose("face");
     });
+    document.addEventListener("keydown", (event) => {
+      const busy = event.defaultPrevented || app.walk.running || document.querySelector("dialog[open]");
+      if (event.key === "Escape" && this.#isOpen && !busy) this.toggle();
+    });
     photograph.onEncoded = () => {
       for (const choice of this.#choices) choice.disabled = false;
       this.#ask();

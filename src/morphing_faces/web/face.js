@@ -122,6 +122,7 @@ export class Face {
     const [x, y] = values.map((value) => clamp(value / session.range));
     this.#marker.style.left = `${50 + 50 * x}%`;
     this.#marker.style.top = `${50 - 50 * y}%`;
+    this.#marker.classList.toggle("beyond", values.some((value) => Math.abs(value) > session.range * 1.001));
     this.#held.hidden = !session.frozen;
     this.#freeze.setAttribute("aria-pressed", String(session.frozen));
     inside(this.#freeze, "span", HTMLElement).textContent = session.frozen ? "Release" : "Hold";

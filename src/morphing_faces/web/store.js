@@ -3,7 +3,7 @@
 const PREFIX = "morphing-faces/";
 
 export class Store {
-  /** What was written or read in this visit; the only place where storage is refused. @type {Map<string, unknown>} */
+  /** What was written or read in this visit; all there is where storage is refused. @type {Map<string, unknown>} */
   #memory = new Map();
   #told = false;
 
@@ -25,6 +25,7 @@ export class Store {
     } catch (error) {
       if (!(error instanceof SyntaxError)) this.#trouble(error);
     }
+    this.#memory.set(key, value);
     return value;
   }
 

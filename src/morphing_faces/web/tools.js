@@ -221,7 +221,10 @@ export class Tools {
     const types = target instanceof HTMLInputElement && target.type === "text";
     if (types || target instanceof HTMLSelectElement) return;
     if (event.key === " " && target.matches("button, input, a")) return; // it presses them
-    if (event.key === "Escape" && app.walk.running) return app.act(() => undefined);
+    if (event.key === "Escape" && app.walk.running) {
+      event.preventDefault();
+      return app.act(() => undefined);
+    }
     const control = event.ctrlKey || event.metaKey;
     const name = (control ? "ctrl+" : "") + (control && event.shiftKey ? "shift+" : "") + event.key.toLowerCase();
     const command = this.commands.find(({ on }) => on.includes(name));
