@@ -305,6 +305,17 @@ def test_the_headers_file_says_what_the_server_says(written: Path) -> None:
     assert set(map(tuple, rules.values())) == {("Cache-Control: public, max-age=31536000, immutable",)}
 
 
+def test_the_examples_in_the_documentation_send_the_same_headers() -> None:
+    text = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
+    for server_name in ("nginx", "apache"):
+        example = text.split(f"```{server_name}\n")[1].split("```")[0]
+        for name, value in site.HEADERS.items():
+            if name != "Permissions-Policy":
+                assert re.search(rf'{name} "?{re.escape(value)}"?( always;)?\n', example), (server_name, name)
+        for policy in (site.FOREVER, site.REVALIDATE):
+            assert f'"{policy}"' in example
+
+
 def test_a_site_replaces_only_a_site(command: Any, tiny_bundle: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -24,6 +24,7 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
     ".json": "application/json",
     ".mjs": "text/javascript; charset=utf-8",
     ".onnx": "application/octet-stream",
@@ -33,7 +34,7 @@ TYPES = {
     ".wasm": "application/wasm",
     "": "text/plain; charset=utf-8",  # LICENSE
 }
-COMPRESSIBLE = (".css", ".html", ".js", ".json", ".mjs", ".svg", ".txt", ".wasm", "")
+COMPRESSIBLE = (".css", ".html", ".js", ".json", ".md", ".mjs", ".svg", ".txt", ".wasm", "")
 FOREVER = "public, max-age=31536000, immutable"  # for addresses that change when the content does
 REVALIDATE = "no-cache"  # kept, but asked for again; the answer is mostly "304 Not Modified"
 
