@@ -23,6 +23,14 @@ const PATIENCE = 100;
 const TIMED_RUNS = 9;
 const WARM_RUNS = 3; // the first decodes compile shaders
 
+/** A worker made before it was known which bundle it is for. @type {Engine | undefined} */
+let prepared;
+
+/** Start the runtime already: call it as early as possible, and `loadModel` will find it under way. */
+export function prepare() {
+  prepared ??= new Engine("wasm");
+}
+
 /**
  * Load a bundle and start its decoder.
  *
@@ -35,11 +43,12 @@ const WARM_RUNS = 3; // the first decodes compile shaders
 export async function loadModel(base, { onProgress, signal, backend = "auto" } = {}) {
   signal?.throwIfAborted();
   const folder = new URL(`${String(base).replace(/\/*$/, "")}/`, document.baseURI).href;
-  const first = new Engine();
+  const first = backend === "webgpu" ? new Engine("webgpu") : (prepared ?? new Engine("wasm"));
+  if (first === prepared) prepared = undefined;
   const stop = () => first.close(signal?.reason);
   signal?.addEventListener("abort", stop);
   try {
-    const loaded = await first.load(folder, backend === "webgpu" ? "webgpu" : "wasm", onProgress);
+    const loaded = await first.load(folder, onProgress);
     return new Model(first, loaded, folder, backend === "auto", onProgress);
   } catch (error) {
     first.close();
@@ -58,7 +67,8 @@ class Engine {
   /** @type {unknown} */
   #closed = undefined;
 
-  constructor() {
+  /** @param {Backend} backend its runtime starts at once */
+  constructor(backend) {
     this.#worker.addEventListener("message", ({ data }) => {
       const waiting = this.#waiting.get(data.id);
       if (!waiting) return;
@@ -76,16 +86,16 @@ class Engine {
         ),
       );
     });
+    this.ask({ verb: "wake", backend }).catch(() => undefined); // said when something is loaded
   }
 
   /**
    * @param {string} base
-   * @param {Backend} backend
    * @param {OnProgress} [onProgress]
    * @returns {Promise<Loaded>}
    */
-  load(base, backend, onProgress) {
-    return this.ask({ verb: "load", base, backend }, onProgress);
+  load(base, onProgress) {
+    return this.ask({ verb: "load", base }, onProgress);
   }
 
   /**
@@ -270,8 +280,8 @@ export class Model {
       if (!adapter || adapter.info?.isFallbackAdapter) return; // none, or one made of software
       const slow = await this.#time(this.#engine, u);
       if (slow <= QUICK) return;
-      candidate = new Engine();
-      await candidate.load(base, "webgpu");
+      candidate = new Engine("webgpu");
+      await candidate.load(base);
       await this.#time(candidate, u, WARM_RUNS);
       if ((await this.#time(candidate, u)) >= slow) return candidate.close();
     } catch (error) {

@@ -15,7 +15,7 @@
  *   dimensions: Dimension[], files: Record<string, FileEntry>, [key: string]: any}} Manifest
  * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
  * @typedef {"wasm" | "webgpu"} Backend
- * @typedef {{verb: "load", base: string, backend: Backend} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
+ * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
  *   | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
  *   } Request
  * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
@@ -60,6 +60,59 @@ let manifest;
 let base = "";
 /** @type {Backend} */
 let backend = "wasm";
+/** Settles when the runtime has started. @type {Promise<void> | undefined} */
+let awake;
+
+// --- files
+
+/** Downloads and checks files, and reports the sum of what has come of all of them. */
+class Downloads {
+  #sum = { loaded: 0, total: 0 };
+
+  /** @param {(progress: Progress) => void} report */
+  constructor(report = () => undefined) {
+    this.report = report;
+  }
+
+  /**
+   * @param {URL} address
+   * @param {FileEntry} entry
+   * @param {string} what
+   */
+  async download(address, entry, what) {
+    this.#sum.total += entry.bytes;
+    const title = what[0].toUpperCase() + what.slice(1);
+    const response = await get(address, title, "default");
+    const content = new Uint8Array(entry.bytes);
+    let size = 0;
+    try {
+      for (const reader = stream(response); ; ) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        if (size + value.length <= content.length) content.set(value, size);
+        size += value.length;
+        this.#sum.loaded += value.length;
+        this.report({ ...this.#sum, what });
+      }
+    } catch {
+      throw new Failure(
+        `${title} stopped coming after ${size} of ${entry.bytes} bytes. Check the connection, then reload the page.`,
+      );
+    }
+    if (size !== entry.bytes) {
+      throw new Failure(`${title} at ${address} has ${size} bytes, expected ${entry.bytes}. ${RELOAD}`);
+    }
+    const hash = await sha256(content);
+    if (hash && hash !== entry.sha256) {
+      const [found, expected] = [hash.slice(0, 12), entry.sha256.slice(0, 12)];
+      throw new Failure(`${title} at ${address} has SHA-256 ${found}..., expected ${expected}.... ${RELOAD}`);
+    }
+    return content;
+  }
+}
+
+/** What comes before the first face: the runtime and the decoder. */
+const arriving = new Downloads();
 
 // --- requests
 
@@ -82,12 +135,17 @@ self.addEventListener("message", (event) => {
 /**
  * @param {Request} request
  * @param {(progress: Progress) => void} report
- * @returns {Promise<Loaded | Decoded | Encoded | {median: number}>}
+ * @returns {Promise<{} | Loaded | Decoded | Encoded | {median: number}>}
  */
 async function answer(request, report) {
   switch (request.verb) {
+    case "wake":
+      backend = request.backend;
+      awake = wake();
+      awake.catch(() => undefined); // said when something is loaded
+      return {};
     case "load":
-      return load(request.base, request.backend, report);
+      return load(request.base, report);
     case "decode":
       return { pixels: await decode(request.u, request.n) };
     case "encode":
@@ -117,51 +175,53 @@ function firstLine(error) {
 // --- verbs
 
 /**
- * Fetch and check a bundle's decoder and the runtime, and start it.
- * @param {string} address of the bundle's folder
- * @param {Backend} wanted
- * @param {(progress: Progress) => void} report
- * @returns {Promise<Loaded>}
+ * Fetch, check and start the runtime. This needs no bundle, so it goes on while the page and the network still come.
+ * @returns {Promise<void>}
  */
-async function load(address, wanted, report) {
+async function wake() {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
     throw new Failure(`This browser has no WebAssembly with SIMD, which the model needs. ${OLD_BROWSER}`);
   }
-  if (wanted === "webgpu" && !(await webGPUIsUsable())) {
+  if (backend === "webgpu" && !(await webGPUIsUsable())) {
     throw new Failure("This browser has no usable WebGPU. Choose the back end 'wasm', or 'auto'.");
   }
-  base = address;
-  backend = wanted;
   const [module, glue, binary] = PARTS[backend].map((name) => new URL(name, RUNTIME).href);
-  const [description, vendored, imported] = await Promise.all([
-    json(new URL("manifest.json", base), "The model's description"),
-    json(new URL("vendor.json", RUNTIME), "The list of the runtime's files"),
+  const code = json(new URL("vendor.json", RUNTIME), "The list of the runtime's files").then(({ files }) =>
+    arriving.download(new URL(binary), files[PARTS[backend][2]], "the runtime"),
+  );
+  const [wasmBinary, imported] = await Promise.all([
+    code,
     /** @type {Promise<Runtime>} */ (script(module)),
     script(glue), // the runtime imports it later; by then it is here
   ]);
-  manifest = checked(description);
   runtime = imported;
-  const download = downloads(report);
-  const [network] = await Promise.all([
-    download(bundleFile("decoder.onnx"), manifest.files["decoder.onnx"], "the model"),
-    download(new URL(binary), vendored.files[PARTS[backend][2]], "the runtime").then((code) => wake(code, glue, binary)),
-  ]);
-  decoder = await start(network, "decoder.onnx", ["u"], ["picture"]);
-  return { manifest, backend, threads: threads() };
+  runtime.env.logLevel = "error";
+  runtime.env.wasm.wasmPaths = { mjs: glue, wasm: binary };
+  runtime.env.wasm.wasmBinary = wasmBinary;
+  runtime.env.wasm.numThreads = threads();
+  await (await start(SMALLEST, "the smallest network", ["x"], ["y"])).release();
+  runtime.env.wasm.wasmBinary = undefined;
 }
 
 /**
- * Start the runtime while the network is still coming: it takes as long as starting the network itself.
- * @param {Uint8Array<ArrayBuffer>} code
- * @param {string} glue
- * @param {string} binary
+ * Fetch and check a bundle's decoder, and start it.
+ * @param {string} address of the bundle's folder
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Loaded>}
  */
-async function wake(code, glue, binary) {
-  const { env } = loadedRuntime();
-  env.logLevel = "error";
-  Object.assign(env.wasm, { wasmPaths: { mjs: glue, wasm: binary }, wasmBinary: code, numThreads: threads() });
-  await (await start(SMALLEST, "the smallest network", ["x"], ["y"])).release();
-  env.wasm.wasmBinary = undefined;
+async function load(address, report) {
+  base = address;
+  const [network] = await Promise.all([fetchDecoder(report), awake]);
+  decoder = await start(network, "decoder.onnx", ["u"], ["picture"]);
+  return { manifest: described(), backend, threads: threads() };
+}
+
+/** @param {(progress: Progress) => void} report */
+async function fetchDecoder(report) {
+  manifest = checked(await json(new URL("manifest.json", base), "The model's description"));
+  const network = arriving.download(bundleFile("decoder.onnx"), manifest.files["decoder.onnx"], "the model");
+  arriving.report = report; // not before: now it is known how much there is in all
+  return network;
 }
 
 /** The runtime's build for WebGPU waits for the GPU by JavaScript Promise Integration, so it needs that, too. */
@@ -212,9 +272,8 @@ async function decode(u, n) {
  */
 async function encode(picture, report) {
   if (!encoder) {
-    const content = await downloads(report)(
-      bundleFile("encoder.onnx"), described().files["encoder.onnx"], "the encoder",
-    );
+    const entry = described().files["encoder.onnx"];
+    const content = await new Downloads(report).download(bundleFile("encoder.onnx"), entry, "the encoder");
     encoder = await start(content, "encoder.onnx", ["picture"], ["mean", "std"]);
   }
   const { mean, std } = await encoder.run({ picture: tensor(picture, [1, ...described().image_shape]) });
@@ -296,7 +355,7 @@ function ready(session) {
   return session;
 }
 
-// --- files
+// --- addresses and answers
 
 /**
  * The address of one of the bundle's files. It holds the file's hash, so that it may be cached for ever.
@@ -356,50 +415,6 @@ async function get(address, what, cache) {
     throw new Failure(`${what} could not be loaded from ${address} (the server said ${response.status}). ${RELOAD}`);
   }
   return response;
-}
-
-/**
- * A function that downloads and checks files, and reports the sum of what has come of all of them.
- * @param {(progress: Progress) => void} report
- */
-function downloads(report) {
-  const sum = { loaded: 0, total: 0 };
-
-  /**
-   * @param {URL} address
-   * @param {FileEntry} entry
-   * @param {string} what
-   */
-  return async (address, entry, what) => {
-    sum.total += entry.bytes;
-    const title = what[0].toUpperCase() + what.slice(1);
-    const response = await get(address, title, "default");
-    const content = new Uint8Array(entry.bytes);
-    let size = 0;
-    try {
-      for (const reader = stream(response); ; ) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        if (size + value.length <= content.length) content.set(value, size);
-        size += value.length;
-        sum.loaded += value.length;
-        report({ ...sum, what });
-      }
-    } catch {
-      throw new Failure(
-        `${title} stopped coming after ${size} of ${entry.bytes} bytes. Check the connection, then reload the page.`,
-      );
-    }
-    if (size !== entry.bytes) {
-      throw new Failure(`${title} at ${address} has ${size} bytes, expected ${entry.bytes}. ${RELOAD}`);
-    }
-    const hash = await sha256(content);
-    if (hash && hash !== entry.sha256) {
-      const [found, expected] = [hash.slice(0, 12), entry.sha256.slice(0, 12)];
-      throw new Failure(`${title} at ${address} has SHA-256 ${found}..., expected ${expected}.... ${RELOAD}`);
-    }
-    return content;
-  };
 }
 
 /** @param {Response} response */
