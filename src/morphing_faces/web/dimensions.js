@@ -1,7 +1,7 @@
 /** The panel of dimensions: a slider each, under small faces that show what it does to this face. */
 
 import { byId, inside, signed, stamp } from "./dom.js";
-import { paint } from "./picture.js";
+import { context, paint } from "./picture.js";
 
 /** @typedef {import("./app.js").App} App */
 
@@ -9,13 +9,16 @@ import { paint } from "./picture.js";
 const REACH = 3;
 /** Where on the slider the small faces stand, in parts of its reach. */
 const PLACES = [-2 / 3, -1 / 3, 0, 1 / 3, 2 / 3];
+/** Pixels of a small face, and of its place in the strip. */
+const FACE = 56;
+const CELL = 62;
 /** The longest name that is kept. */
 const LONGEST_NAME = 40;
 
 /**
  * A dimension on the page.
  * @typedef {{element: HTMLElement, name: HTMLInputElement, slider: HTMLInputElement, value: HTMLOutputElement,
- *   x: HTMLButtonElement, y: HTMLButtonElement, lock: HTMLButtonElement, faces: HTMLCanvasElement[],
+ *   x: HTMLButtonElement, y: HTMLButtonElement, lock: HTMLButtonElement, faces: HTMLCanvasElement,
  *   buttons: HTMLButtonElement[], inView: boolean, shown: Float32Array | null, reach: number, state: string}} Row
  */
 
@@ -90,16 +93,18 @@ export class Dimensions {
     slider.addEventListener("change", () => app.session.endGesture());
 
     const buttons = PLACES.map(() => document.createElement("button"));
-    const faces = buttons.map((small, k) => {
+    buttons.forEach((small, k) => {
       small.type = "button";
       small.tabIndex = -1; // the slider below does the same for the keyboard
       small.addEventListener("click", () => app.act((session) => session.set(dimension, PLACES[k] * this.#reach)));
-      const canvas = document.createElement("canvas");
-      const side = Math.round(56 * Math.min(window.devicePixelRatio || 1, 2));
-      Object.assign(canvas, { width: side, height: side });
-      small.append(canvas);
-      return canvas;
     });
+    const faces = inside(element, "canvas", HTMLCanvasElement); // one for all: each costs the browser a layer
+    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    Object.assign(faces, { width: PLACES.length * CELL * scale, height: FACE * scale });
+    const corners = context(faces);
+    corners.beginPath();
+    PLACES.forEach((_, k) => corners.roundRect((CELL * (k + 0.5) - FACE / 2) * scale, 0, FACE * scale, FACE * scale, 6 * scale));
+    corners.clip();
     inside(element, ".strip", HTMLElement).append(...buttons);
     button(".zero", "Reset to 0", () => app.act((session) => session.set(dimension, 0)));
     return {
@@ -207,11 +212,13 @@ export class Dimensions {
     const { model } = app;
     const row = this.#rows[dimension];
     const reach = this.#reach;
-    for (const [k, canvas] of row.faces.entries()) {
+    const scale = row.faces.height / FACE;
+    for (const [k, place] of PLACES.entries()) {
       const u = z.slice();
-      u[model.dimensions[dimension]] = PLACES[k] * reach;
+      u[model.dimensions[dimension]] = place * reach;
       const pixels = await app.decode(u);
-      paint(canvas, pixels, model.imageShape);
+      const left = (CELL * (k + 0.5) - FACE / 2) * scale;
+      paint(row.faces, pixels, model.imageShape, [left, 0, FACE * scale, FACE * scale]);
       if (app.session.z !== z) return; // the person went on; what is drawn is drawn again when they rest
     }
     row.shown = z;

@@ -16,7 +16,8 @@
     typeof WebAssembly === "object" &&
     typeof Worker === "function" &&
     "replaceChildren" in Element.prototype &&
-    "HTMLDialogElement" in window;
+    "HTMLDialogElement" in window &&
+    "roundRect" in CanvasRenderingContext2D.prototype;
   if (able) return;
   root.setAttribute("data-old", "");
   document.addEventListener("DOMContentLoaded", function () {

@@ -10,8 +10,12 @@ import { paint } from "./picture.js";
 
 /** A finger that moves less than this, in CSS pixels, taps; one that moves more drags. */
 const TAP = 8;
-/** The largest side of the canvas in device pixels: more costs time and shows nothing more. */
-const LARGEST = 1024;
+/**
+ * The largest side of the canvas, in pixels and in those of the model's picture. To there it is enlarged by a cubic, from
+ * there on linearly by the screen, which is quicker; what is smooth already looks the same.
+ */
+const LARGEST = 512;
+const LARGEST_FACTOR = 8;
 /** A press of an arrow key moves this part of the way from the middle to the edge. */
 const KEY_STEP = 0.05;
 
@@ -37,6 +41,7 @@ export class Face {
     }));
     app.on("picture", (pixels) => paint(this.#canvas, pixels, app.model.imageShape));
     app.on("change", () => this.#show());
+    app.on("model", () => this.#fit());
     const canvas = this.#canvas;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
@@ -132,7 +137,8 @@ export class Face {
 
   /** The canvas has as many pixels as the screen shows. */
   #fit() {
-    const side = Math.min(Math.round(this.#canvas.clientWidth * (window.devicePixelRatio || 1)), LARGEST);
+    const most = this.app.ready ? Math.min(LARGEST, LARGEST_FACTOR * this.app.model.imageShape[0]) : LARGEST;
+    const side = Math.min(Math.round(this.#canvas.clientWidth * (window.devicePixelRatio || 1)), most);
     if (side < 16 || side === this.#canvas.width) return;
     const before = document.createElement("canvas");
     Object.assign(before, { width: this.#canvas.width, height: this.#canvas.height });

@@ -9,19 +9,20 @@
 let workbench;
 
 /**
- * Fill a canvas with a picture, scaled smoothly.
+ * Fill a canvas, or a box of it, with a picture, scaled smoothly.
  * @param {HTMLCanvasElement} canvas
  * @param {Pixels} pixels
  * @param {Shape} shape
+ * @param {[number, number, number, number]} [box] left, top, width, height
  */
-export function paint(canvas, pixels, [height, width]) {
+export function paint(canvas, pixels, [height, width], box = [0, 0, canvas.width, canvas.height]) {
   workbench ??= document.createElement("canvas");
   if (workbench.width !== width || workbench.height !== height) Object.assign(workbench, { width, height });
   context(workbench).putImageData(new ImageData(pixels, width, height), 0, 0);
   const target = context(canvas);
   target.imageSmoothingEnabled = true;
   target.imageSmoothingQuality = "high"; // cubic when enlarging: a 48-pixel face looks soft, not like tiles
-  target.drawImage(workbench, 0, 0, canvas.width, canvas.height);
+  target.drawImage(workbench, ...box);
 }
 
 /**
