@@ -95,6 +95,7 @@ export class Dimensions {
     const buttons = PLACES.map(() => document.createElement("button"));
     buttons.forEach((small, k) => {
       small.type = "button";
+      small.style.gridColumn = String(k + 1);
       small.tabIndex = -1; // the slider below does the same for the keyboard
       small.addEventListener("click", () => app.act((session) => session.set(dimension, PLACES[k] * this.#reach)));
     });
