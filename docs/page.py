@@ -1,0 +1,46 @@
+"""Take docs/page.png, the README's picture of the page, from a page that is served: morphing-faces web --no-browser
+
+python docs/page.py http://127.0.0.1:8000/
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+OUT = Path(__file__).parent / "page.png"
+NAMES = sys.argv[2:]  # of the first dimensions
+
+
+def main() -> None:
+    """Keep three faces, name some dimensions, move the mouse, and take the picture."""
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        page = browser.new_page(viewport={"width": 1360, "height": 1120}, color_scheme="dark")
+        page.goto(sys.argv[1])
+        page.wait_for_selector("body[data-state=ready]")
+        for dimension, name in enumerate(NAMES):
+            page.fill(f"#dimensions li:nth-child({dimension + 1}) .name", name)
+        for _ in range(5):
+            page.click("#random")
+            page.click("#favour")
+        page.evaluate("location.hash = 'seed=9'")
+        page.evaluate("document.activeElement.blur()")
+        box = page.locator("#face").bounding_box()
+        assert box
+        page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.45 * box["height"])
+        page.wait_for_timeout(12_000)  # messages go, small faces come
+        picture = Image.open(io.BytesIO(page.screenshot()))
+        browser.close()
+    picture.convert("RGB").resize((1020, 840), Image.Resampling.LANCZOS).save(OUT, optimize=True)
+    print(f"wrote {OUT}, {OUT.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()
