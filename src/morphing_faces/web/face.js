@@ -97,7 +97,8 @@ export class Face {
   #wheel(event) {
     if (!this.app.ready || event.ctrlKey || event.deltaY === 0) return;
     event.preventDefault();
-    this.app.session.widen(-Math.sign(event.deltaY));
+    const notches = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY / 100 : event.deltaY;
+    this.app.session.widen(-clamp(notches)); // a touchpad sends many small ones
     this.app.change();
   }
 

@@ -84,6 +84,7 @@ export class Film {
       recorder.stop();
     });
     for (const track of recorder.stream.getTracks()) track.stop();
+    if (!this.#parts.length) throw new Error("Nothing was recorded. Record once more, or choose GIF.");
     return new Blob(this.#parts, { type: "video/webm" });
   }
 
