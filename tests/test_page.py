@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 import morphing_faces as mf
-from conftest import drawn_faces, visits
+from conftest import TINY, drawn_faces, visits
 from morphing_faces import noise
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.render import to_uint8
@@ -346,13 +347,10 @@ def test_every_dimension_has_a_slider_its_share_and_its_faces(hand: Hand, tiny_b
     assert hand[f"{row(0)} .share"].inner_text() == f"{share:.1%}"
     z = hand.z
     z[0] = 2
-    colour = (
-        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, k) => k % 4 == 0))"
-    )
     expected = Image.fromarray(to_uint8(model.decode(z))[0, :, :, 0]).resize((56, 56), Image.Resampling.BICUBIC)
 
     def error() -> float:
-        strip = np.array(hand[f"{row(0)} canvas"].evaluate(colour), float).reshape(56, 5, 62)
+        strip = pixels(hand, f"{row(0)} canvas")[..., 0].reshape(56, 5, 62)
         return float(np.abs(strip[:, 4, 3:59] - np.asarray(expected, float)).mean())
 
     until(lambda: error() < 4, "the last small face is this face at +2")
@@ -756,8 +754,10 @@ def crop(hand: Hand) -> np.ndarray:
 
 
 def pixels(hand: Hand, canvas: str) -> np.ndarray:
-    data = hand[canvas].evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
-    return np.array(data, float).reshape(192, 192, 4)[..., :3]
+    """What a canvas shows, (height, width, 3)."""
+    address = hand[canvas].evaluate("canvas => canvas.toDataURL()")
+    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    return np.asarray(picture.convert("RGB"), float)
 
 
 def put_eyes(hand: Hand, left: tuple[float, float], right: tuple[float, float], size: tuple[int, int]) -> None:
@@ -903,6 +903,52 @@ def test_grey_is_pillows_grey(hand: Hand) -> None:
         colours[:, 0].tolist(),
     )
     assert grey == np.asarray(Image.fromarray(colours).convert("L"))[:, 0].tolist()
+
+
+# --- colour
+
+
+@pytest.fixture(scope="module")
+def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in colour, hardly trained."""
+    from morphing_faces.train.config import from_dict
+    from morphing_faces.train.data import open_dataset
+    from morphing_faces.train.export import export
+    from morphing_faces.train.loop import train
+    from morphing_faces.train.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("colour")
+    np.savez(folder / "faces.npz", images=drawn_faces(200))
+    prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=False, progress=False)
+    data = open_dataset(folder / "prepared")
+    train(from_dict({**TINY, "name": "bright", "steps": 60}), data, folder / "run", device="cpu", progress=False)
+    export(folder / "run", data, folder / "bright", licence="drawn faces, no rights reserved", probes=256)
+    return folder / "bright"
+
+
+def test_a_model_in_colour_shows_films_and_encodes_colours(visit: Visit, serve: Serve, colour_bundle: Path) -> None:
+    model = mf.load(colour_bundle)
+    hand = open_page(visit, serve(colour_bundle))
+    hand.slide("#range", 4)
+    shown = np.array(hand.decoded(), float).reshape(16, 16, 4)[..., :3]
+    assert np.abs(shown - to_uint8(model.decode(hand.z))[0]).max() <= 2
+    assert np.ptp(shown, axis=2).max() > 5, "it has colours"
+
+    hand["#film-format"].select_option("gif")
+    hand.click("#record")
+    hand.hover(0.9, 0.9)
+    _, content = hand.download(lambda: hand.page.click("#record"))
+    film = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float)
+    small = np.asarray(Image.fromarray(film.astype(np.uint8)).resize((16, 16), Image.Resampling.BOX), float)
+    assert np.abs(small - shown).mean() < 6
+
+    face = drawn_face().resize((16, 16), Image.Resampling.BOX)
+    hand.click("#open-photo")
+    pick(hand, picture_file(face))
+    hand["#photo-use:not([disabled])"].wait_for()
+    assert np.ptp(crop(hand), axis=2).max() > 20
+    hand.click("#photo-use")
+    np.testing.assert_allclose(hand.z, model.encode(np.asarray(face)).mean[0], atol=0.06)
 
 
 # --- what is a VAE?
