@@ -408,6 +408,54 @@ def test_the_faster_back_end_is_kept(webgpu: Page, tiny: str, webassembly: int, 
     assert any("jspi" in url for url in fetched) == (webassembly > 8)
 
 
+def test_webassembly_takes_over_when_the_graphics_card_goes_away(webgpu: Page, tiny: str) -> None:
+    worker = (site.WEB / "worker.js").read_text()
+    for old, new in (
+        ("return { median: await time(request.u, request.runs) };", "return { median: backend === 'wasm' ? 50 : 5 };"),
+        (
+            "async function decode(u, n) {",
+            "async function decode(u, n) { if (backend === 'webgpu') throw Error('lost');",
+        ),
+    ):
+        assert old in worker
+        worker = worker.replace(old, new)
+    headers = {**site.HEADERS, "Content-Type": "text/javascript"}
+    webgpu.route("**/worker.js", lambda route: route.fulfill(body=worker, headers=headers))
+    webgpu.goto(tiny + "icon.svg")
+    webgpu.evaluate("Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { value: false })")
+    assert load(webgpu, "tiny") is None
+    got = webgpu.evaluate(
+        """async () => {
+          await model.settled;
+          const before = model.backend;
+          const [first, second] = await Promise.all([1, 2].map(() => model.decode(new Float32Array(32))));
+          const after = model.backend;
+          model.close();
+          const closed = await model.decode(new Float32Array(32)).catch((error) => error.name);
+          return [before, first.length, second.length, after, closed];
+        }"""
+    )
+    assert got == ["webgpu", 1024, 1024, "wasm", "AbortError"]
+
+
+def test_the_face_stays_alive_while_the_encoder_comes(visit: Visit, tiny: str) -> None:
+    page = blank(visit, tiny)
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/encoder.onnx*", hold)
+    assert load(page, "tiny") is None
+    page.evaluate("() => { window.code = model.encode(new Float32Array(256)); }")
+    assert page.evaluate("async () => (await model.decodeLatest(new Float32Array(32))).length") == 1024
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    assert page.evaluate("async () => (await window.code).mean.length") == 32
+    assert page.evaluate("async () => (await model.encode(new Float32Array(256))).mean.length") == 32
+    assert len(waiting) == 1, "once is enough"
+
+
 # --- what can go wrong
 
 

@@ -130,17 +130,25 @@ export class Model {
   /** The newest of the requests of which only the newest counts. @type {{run: () => Promise<void>, drop: () => void} | null} */
   #newest = null;
   #onProgress;
+  #base;
+  /** Whether the back end may be changed here. */
+  #chooses;
+  #closed = false;
+  /** A worker that runs on WebGPU and is being measured. @type {Engine | undefined} */
+  #candidate;
 
   /**
    * @param {Engine} engine
    * @param {Loaded} loaded
    * @param {string} base
-   * @param {boolean} tryWebGPU
+   * @param {boolean} chooses whether to change to WebGPU where that is faster
    * @param {OnProgress} [onProgress]
    */
-  constructor(engine, { manifest, backend, threads }, base, tryWebGPU, onProgress) {
+  constructor(engine, { manifest, backend, threads }, base, chooses, onProgress) {
     this.#engine = engine;
     this.#onProgress = onProgress;
+    this.#base = base;
+    this.#chooses = chooses;
     this.manifest = manifest;
     this.name = manifest.name;
     /** [height, width, channels] */
@@ -151,7 +159,7 @@ export class Model {
     this.backend = backend;
     this.threads = threads;
     /** Settles when it is decided what the decoder runs on. */
-    this.settled = tryWebGPU ? this.#preferFaster(base) : Promise.resolve();
+    this.settled = chooses ? this.#preferFaster() : Promise.resolve();
   }
 
   /**
@@ -201,17 +209,22 @@ export class Model {
    * @param {{onProgress?: OnProgress}} [options]
    * @returns {Promise<{mean: Floats, std: Floats}>} each latentSize long
    */
-  encode(rgb, { onProgress = this.#onProgress } = {}) {
+  async encode(rgb, { onProgress = this.#onProgress } = {}) {
     const [height, width, channels] = this.imageShape;
     if (rgb.length !== height * width * channels) {
       throw new RangeError(`the picture has ${rgb.length} values, expected ${height} * ${width} * ${channels}`);
     }
-    return this.#enqueue(() => this.#engine.ask({ verb: "encode", picture: rgb.slice() }, onProgress));
+    const picture = rgb.slice();
+    // The download first, outside the queue: the face stays alive while it lasts.
+    await this.#engine.ask({ verb: "fetch encoder" }, onProgress);
+    return this.#enqueue(() => this.#ask({ verb: "encode", picture }, onProgress));
   }
 
   /** Stop the worker. What waits is rejected with an AbortError. */
   close() {
+    this.#closed = true;
     this.#engine.close();
+    this.#candidate?.close();
   }
 
   /**
@@ -233,7 +246,27 @@ export class Model {
    * @returns {Promise<Pixels>}
    */
   async #decodeNow(u, n) {
-    return (await this.#engine.ask({ verb: "decode", u, n })).pixels;
+    return (await this.#ask({ verb: "decode", u, n })).pixels;
+  }
+
+  /**
+   * @param {Request} request
+   * @param {OnProgress} [onProgress]
+   * @returns {Promise<any>}
+   */
+  async #ask(request, onProgress) {
+    try {
+      return await this.#engine.ask(request, onProgress);
+    } catch (error) {
+      if (!this.#chooses || this.#closed || this.backend !== "webgpu") throw error;
+      console.info(`WebGPU has stopped, WebAssembly takes over: ${error instanceof Error ? error.message : error}`);
+    }
+    // A graphics card may go away, for example when a laptop sleeps.
+    this.#engine.close();
+    this.#engine = new Engine("wasm");
+    await this.#engine.load(this.#base);
+    this.backend = "wasm";
+    return this.#engine.ask(request, onProgress);
   }
 
   /**
@@ -266,34 +299,34 @@ export class Model {
   /**
    * Try the decoder on WebGPU beside the one that runs, and keep the faster. Costs a download, so it is done only where
    * WebAssembly is slow enough for a person to notice, and never where the visitor asked to save data.
-   * @param {string} base
    */
-  async #preferFaster(base) {
+  async #preferFaster() {
     const { connection, gpu } = /** @type {any} */ (navigator);
-    const { Suspending } = /** @type {any} */ (WebAssembly);
-    if (!gpu || !Suspending || connection?.saveData) return;
-    const u = normal(0, 0, 1, this.latentSize);
-    /** @type {Engine | undefined} */
-    let candidate;
+    if (!gpu || !("Suspending" in WebAssembly) || connection?.saveData) return;
     try {
       const adapter = await gpu.requestAdapter();
       if (!adapter || adapter.info?.isFallbackAdapter) return; // none, or one made of software
+      const u = normal(0, 0, 1, this.latentSize);
       const slow = await this.#time(this.#engine, u);
-      if (slow <= QUICK) return;
-      candidate = new Engine("webgpu");
-      await candidate.load(base);
-      await this.#time(candidate, u, WARM_RUNS);
-      if ((await this.#time(candidate, u)) >= slow) return candidate.close();
+      if (slow <= QUICK || this.#closed) return;
+      this.#candidate = new Engine("webgpu");
+      await this.#candidate.load(this.#base);
+      await this.#time(this.#candidate, u, WARM_RUNS);
+      const quick = await this.#time(this.#candidate, u);
+      if (quick < slow) await this.#enqueue(async () => this.#useCandidate());
     } catch (error) {
-      console.info(`WebGPU is left alone: ${error instanceof Error ? error.message : error}`);
-      return candidate?.close();
+      if (!this.#closed) console.info(`WebGPU is left alone: ${error instanceof Error ? error.message : error}`);
     }
-    const winner = candidate;
-    await this.#enqueue(async () => {
-      this.#engine.close();
-      this.#engine = winner;
-      this.backend = "webgpu";
-    });
+    this.#candidate?.close();
+    this.#candidate = undefined;
+  }
+
+  #useCandidate() {
+    if (!this.#candidate) return;
+    this.#engine.close();
+    this.#engine = this.#candidate;
+    this.#candidate = undefined;
+    this.backend = "webgpu";
   }
 
   /**

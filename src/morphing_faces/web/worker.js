@@ -16,7 +16,7 @@
  * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
  * @typedef {"wasm" | "webgpu"} Backend
  * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
- *   | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
+ *   | {verb: "fetch encoder"} | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
  *   } Request
  * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
  * @typedef {{pixels: Uint8ClampedArray<ArrayBuffer>}} Decoded
@@ -55,6 +55,8 @@ let runtime;
 let decoder;
 /** @type {InferenceSession | undefined} */
 let encoder;
+/** What the encoder is made of, until it is made. @type {Promise<Uint8Array<ArrayBuffer>> | undefined} */
+let encoderFile;
 /** @type {Manifest | undefined} */
 let manifest;
 let base = "";
@@ -121,7 +123,7 @@ let last = Promise.resolve();
 
 self.addEventListener("message", (event) => {
   const { id, ...request } = /** @type {{id: number} & Request} */ (event.data);
-  last = last.then(async () => {
+  const reply = async () => {
     try {
       const result = await answer(request, (progress) => self.postMessage({ id, progress }));
       const buffers = Object.values(result).filter(ArrayBuffer.isView);
@@ -129,7 +131,9 @@ self.addEventListener("message", (event) => {
     } catch (error) {
       self.postMessage({ id, error: explain(error) });
     }
-  });
+  };
+  if (request.verb === "fetch encoder") void reply(); // decodes go on while it comes
+  else last = last.then(reply);
 });
 
 /**
@@ -148,6 +152,9 @@ async function answer(request, report) {
       return load(request.base, report);
     case "decode":
       return { pixels: await decode(request.u, request.n) };
+    case "fetch encoder":
+      await fetchEncoder(report);
+      return {};
     case "encode":
       return encode(request.picture, report);
     case "time":
@@ -272,12 +279,24 @@ async function decode(u, n) {
  */
 async function encode(picture, report) {
   if (!encoder) {
-    const entry = described().files["encoder.onnx"];
-    const content = await new Downloads(report).download(bundleFile("encoder.onnx"), entry, "the encoder");
-    encoder = await start(content, "encoder.onnx", ["picture"], ["mean", "std"]);
+    encoder = await start(await fetchEncoder(report), "encoder.onnx", ["picture"], ["mean", "std"]);
+    encoderFile = undefined;
   }
   const { mean, std } = await encoder.run({ picture: tensor(picture, [1, ...described().image_shape]) });
   return { mean: await floats(mean), std: await floats(std) };
+}
+
+/**
+ * Fetch and check the encoder, once; after a failure it may be tried again.
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+function fetchEncoder(report) {
+  if (encoder) return Promise.resolve(new Uint8Array());
+  const entry = described().files["encoder.onnx"];
+  encoderFile ??= new Downloads(report).download(bundleFile("encoder.onnx"), entry, "the encoder");
+  encoderFile.catch(() => (encoderFile = undefined));
+  return encoderFile;
 }
 
 /**
