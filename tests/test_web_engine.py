@@ -261,6 +261,76 @@ def test_pictures_are_rounded_as_in_python(visit: Visit, tiny: str, tiny_bundle:
     assert all(entry["loaded"] <= entry["total"] for entry in progress)
 
 
+@pytest.fixture(scope="module")
+def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with three channels, taller than wide, whose name does not fit an address."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    folder = tmp_path_factory.mktemp("colours") / "any"
+    folder.mkdir()
+    size, shape, rng = 6, (8, 5, 3), np.random.default_rng(0)
+
+    def network(inputs: dict[str, list[Any]], nodes: list[Any], outputs: dict[str, list[Any]], **values: Any) -> bytes:
+        ends = [
+            [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in e.items()] for e in (inputs, outputs)
+        ]
+        constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
+        graph = helper.make_graph([helper.make_node(*node) for node in nodes], "g", *ends, constants)
+        opset = [helper.make_opsetid("", 17)]
+        return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+
+    weights = rng.normal(0, 1, (size, 120)).astype(np.float32)
+    content = {
+        "decoder.onnx": network(
+            {"u": ["n", size]},
+            [("MatMul", ["u", "w"], ["a"]), ("Sigmoid", ["a"], ["b"]), ("Reshape", ["b", "s"], ["picture"])],
+            {"picture": ["n", *shape]},
+            w=weights, s=np.array([-1, *shape]),
+        ),
+        "encoder.onnx": network(
+            {"picture": ["n", *shape]},
+            [("Flatten", ["picture"], ["f"]), ("MatMul", ["f", "w"], ["mean"]), ("Exp", ["mean"], ["std"])],
+            {"mean": ["n", size], "std": ["n", size]},
+            w=weights.T / 100,
+        ),
+        "golden.json": b"{}",
+    }  # fmt: skip
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    files = {k: {"bytes": len(v), "sha256": hashlib.sha256(v).hexdigest()} for k, v in content.items()}
+    manifest = {
+        "format": 1, "name": "my colours", "image_shape": shape, "channel_order": "RGB", "value_range": [0, 1],
+        "latent_size": size, "dimensions": [{"latent": k} for k in (3, 0, 5)], "attributes": {}, "training": {},
+        "figures": {}, "licence": "none", "files": files,
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_three_channels_any_shape_and_any_name(visit: Visit, serve: Serve, colour_bundle: Path) -> None:
+    model = mf.load(colour_bundle)
+    page = blank(visit, serve(colour_bundle))
+    assert load(page, "my-colours") is None
+    z = model.sample(5, seed=1)
+    got = page.evaluate("async (z) => Array.from(await model.decode(Float32Array.from(z), 5))", z.ravel().tolist())
+    pixels = np.array(got).reshape(5, 8, 5, 4)
+    assert np.abs(pixels[..., :3].astype(int) - to_uint8(model.decode(z))).max() <= 1
+    assert pixels[..., :3].std(axis=3).max() > 20, "the channels differ"
+    assert (pixels[..., 3] == 255).all()
+    picture = model.decode(z[0])[0]
+    code = page.evaluate(
+        """async (values) => {
+          const { mean, std } = await model.encode(Float32Array.from(values));
+          return [Array.from(mean), Array.from(std), model.dimensions];
+        }""",
+        picture.ravel().tolist(),
+    )
+    expected = model.encode(picture)
+    assert np.allclose(code[0], expected.mean[0], atol=1e-5)
+    assert np.allclose(code[1], expected.std[0], atol=1e-5)
+    assert code[2] == [3, 0, 5]
+
+
 def test_threads_are_used_where_the_page_is_isolated(visit: Visit, tiny: str) -> None:
     page = blank(visit, tiny)
     assert load(page, "tiny") is None
