@@ -181,7 +181,7 @@ export class Explain {
     const { mean, std } = /** @type {Posterior} */ (this.#posterior);
     const z = /** @type {Float32Array} */ (this.#z);
     const { session, model } = this.app;
-    const [width, height, gap] = [360, 76, 26];
+    const [width, height, gap] = [400, 76, 26];
     const parts = session.axes.flatMap((dimension, k) => {
       const latent = model.dimensions[dimension];
       const [mu, sigma] = [mean[latent], std[latent]];
