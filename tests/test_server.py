@@ -181,6 +181,18 @@ def test_the_index_names_the_bundles_and_the_first_face_is_the_seeds(address: st
     assert len(ask(address, "/bundles/tiny/decoder.onnx")[2]) == manifest["files"]["decoder.onnx"]["bytes"]
 
 
+def test_a_damaged_bundle_is_said_and_the_rest_is_served(serve: Serve, bundle_copy: Path) -> None:
+    (bundle_copy / "decoder.onnx").write_bytes(b"damaged")
+    (bundle_copy / "encoder.onnx").unlink()
+    address = serve(bundle_copy)
+    for path, words in (("face.png", "decoder.onnx has 7 bytes, expected"), ("encoder.onnx", "No such file")):
+        status, headers, body = ask(address, f"/bundles/tiny/{path}")
+        assert status == 500
+        assert words in body.decode()
+        assert headers["x-content-type-options"] == "nosniff"
+    assert ask(address, "/bundles/tiny/manifest.json")[0] == 200
+
+
 def test_bundles_get_different_folders_that_fit_an_address(tiny_bundle: Path) -> None:
     def named(name: str) -> bundle.Bundle:
         return bundle.Bundle(tiny_bundle, {"name": name})

@@ -44,7 +44,11 @@ def application(shown: Sequence[Bundle], seed: int, hosts: Sequence[str] = ("*",
         address = request.path_params["address"] or "index.html"
         if address not in page:
             return PlainTextResponse("404: there is nothing here\n", status_code=404)
-        return _response(request, address, page[address])
+        try:
+            return _response(request, address, page[address])
+        except (OSError, ValueError) as error:  # a file is gone, or the bundle is damaged
+            logging.getLogger("uvicorn.error").error("%s: %s", address, error)
+            return PlainTextResponse(f"500: {error}\n", status_code=500)
 
     return Starlette(
         routes=[Route("/{address:path}", answer)],
