@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import random
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -661,12 +662,41 @@ def plain_host(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         def log_message(self, *_arguments: Any) -> None:
             pass
 
-    program = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
+        def do_GET(self) -> None:
+            if "broken" not in self.path:
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(bytes(5000))
+
+    class Program(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_arguments: Any) -> None:
+            """A browser that leaves in a download is no error."""
+
+    program = Program(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
     threading.Thread(target=program.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{program.server_port}/some/where/"
     program.shutdown()
     program.server_close()
     shutil.rmtree(root)
+
+
+def test_a_download_that_breaks_off_is_said(visit: Visit, plain_host: str) -> None:
+    page = visit(f"{plain_host}icon.svg", allow=("ERR_CONTENT_LENGTH_MISMATCH", "favicon.ico"))
+    worker = (site.WEB / "worker.js").read_text()
+    asked = "const address = new URL(name, base);"
+    assert asked in worker
+    body = worker.replace(asked, "const address = new URL(`${name}?broken`, base);")
+    page.route("**/worker.js", lambda route: route.fulfill(body=body, headers={"Content-Type": "text/javascript"}))
+    said = page.evaluate(
+        """async () => {
+          const { loadModel } = await import(new URL('model.js', document.baseURI));
+          return loadModel('bundles/tiny').then(() => null, (error) => error.message);
+        }"""
+    )
+    assert re.match(r"The model stopped coming after \d+ of \d+ bytes\.", said)
+    assert "Check the connection, then reload the page." in said
 
 
 def test_a_site_works_below_the_root_of_a_plain_host(visit: Visit, plain_host: str) -> None:
