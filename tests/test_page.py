@@ -431,17 +431,26 @@ def test_random_faces_undo_redo_and_reset(hand: Hand, tiny_bundle: Path) -> None
     assert hand["#face-number"].inner_text() == "face 2"
     hand.click("#undo")
     np.testing.assert_allclose(hand.z, faces[1], atol=1e-6)
+    hand.says("face 1", "#face-number")
     hand.click("#redo")
     np.testing.assert_allclose(hand.z, faces[2], atol=1e-6)
     assert hand["#redo"].is_disabled()
+    hand.hover(0.5, 0.5)
+    hand.says("face 2, 2 moved", "#face-number")
     hand.click("#reset")
     assert not hand.z.any()
+    hand.says("a face of no seed", "#face-number")
 
 
 def test_another_seed_shows_its_first_face_and_a_wrong_one_is_told(hand: Hand, tiny_bundle: Path) -> None:
     hand["#seed"].fill("123")
     hand.press("Enter")
-    np.testing.assert_allclose(hand.z, mf.load(tiny_bundle).sample(1, 123)[0], atol=1e-6)
+    first = mf.load(tiny_bundle).sample(1, 123)[0]
+    np.testing.assert_allclose(hand.z, first, atol=1e-6)
+    hand.click("#random")
+    hand["#seed"].focus()
+    hand.press("Enter")
+    np.testing.assert_allclose(hand.z, first, atol=1e-6)
     for wrong in ("4294967296", "-1", "dog"):
         hand["#seed"].fill(wrong)
         hand.press("Enter")

@@ -11,6 +11,8 @@ import { RANGE_LIMITS } from "./session.js";
 
 /** How many of the seed's newest faces are tried as the one that the person set out from. */
 const FACES_TRIED = 64;
+/** Faces of seeds that were compared with: while the hand moves it is done in every frame. @type {Map<string, Float32Array>} */
+const faces = new Map();
 /** Bytes of a moved coordinate: its latent index as uint16, its value as float32, little-endian. */
 const RECORD = 6;
 
@@ -108,8 +110,9 @@ function fields(fragment) {
  * Which of the seed's newest faces is nearest, and which latents differ from it.
  * @param {Shown} shown
  * @param {Shape} model
+ * @returns {{face: number, changed: number[]}}
  */
-function nearest(shown, model) {
+export function nearest(shown, model) {
   const newest = Math.max(shown.facesDrawn - 1, 0);
   let best = { face: newest, changed: differing(shown, newest, model) };
   for (let face = newest - 1; face >= 0 && face > newest - FACES_TRIED; face--) {
@@ -126,7 +129,10 @@ function nearest(shown, model) {
  * @param {Shape} model
  */
 function differing(shown, face, model) {
-  const drawn = noise.normal(shown.seed, face, 1, model.latentSize);
+  const key = `${shown.seed} ${face} ${model.latentSize}`;
+  const drawn = faces.get(key) ?? noise.normal(shown.seed, face, 1, model.latentSize);
+  if (faces.size > 2 * FACES_TRIED) faces.clear();
+  faces.set(key, drawn);
   return [...drawn.keys()].filter((latent) => !Object.is(drawn[latent], shown.z[latent]));
 }
 

@@ -49,8 +49,8 @@ export class Tools {
     this.#range.addEventListener("input", () => app.act((session) => session.setRange(this.#range.valueAsNumber)));
     this.#seed.addEventListener("change", () => this.#useSeed());
     this.#seed.addEventListener("keydown", ({ key }) => {
-      if (key === "Enter") this.#useSeed();
-      if (key === "Escape") this.#show();
+      if (key === "Enter") this.#useSeed(true);
+      if (key === "Escape") this.#seed.value = String(app.session.seed);
     });
     for (const format of formats()) this.#format.add(new Option(format === "webm" ? "WebM" : "GIF", format));
     app.on("model", () => this.#build());
@@ -125,8 +125,9 @@ export class Tools {
   }
 
   get #stem() {
-    const { session, bundle } = this.app;
-    return `${bundle}-${session.seed}-${session.facesDrawn - 1}`;
+    const { session, shape, bundle } = this.app;
+    const { face, changed } = link.nearest(session, shape);
+    return changed.length > shape.dimensions.length ? bundle : `${bundle}-${session.seed}-${face}`;
   }
 
   #build() {
@@ -137,10 +138,11 @@ export class Tools {
     this.#size.value = String(sizes[1] ?? height);
   }
 
-  #useSeed() {
+  /** @param {boolean} [again] the same seed, too, from its first face on */
+  #useSeed(again = false) {
     const { app } = this;
     const text = this.#seed.value.trim();
-    if (!app.ready || text === String(app.session.seed)) return;
+    if (!app.ready || (text === String(app.session.seed) && !again)) return;
     void app.attempt(() => {
       const seed = checkSeed(/^\d+$/.test(text) ? Number(text) : /** @type {any} */ (`'${text}'`));
       app.act((session) => session.shuffle(seed));
@@ -155,12 +157,20 @@ export class Tools {
     if (document.activeElement !== this.#seed || Number(this.#seed.value) === session.seed) {
       this.#seed.value = String(session.seed);
     }
-    this.#faceNumber.textContent = `face ${session.facesDrawn - 1}`;
+    this.#faceNumber.textContent = this.#whichFace();
     this.#range.value = String(session.range);
     this.#rangeValue.textContent = `±${session.range.toFixed(2)}`;
     this.#walk.setAttribute("aria-pressed", String(walk.running));
     inside(this.#walk, "span", HTMLElement).textContent = walk.running ? "Stop" : "Walk";
     inside(this.#walk, "use", SVGUseElement).setAttribute("href", walk.running ? "#i-pause" : "#i-play");
+  }
+
+  /** Which of the seed's faces is shown, and how far from it. */
+  #whichFace() {
+    const { session, shape } = this.app;
+    const { face, changed } = link.nearest(session, shape);
+    if (changed.length > shape.dimensions.length) return "a face of no seed";
+    return changed.length ? `face ${face}, ${changed.length} moved` : `face ${face}`;
   }
 
   #showFilm() {
