@@ -166,7 +166,7 @@ def _compressed_forms(address: str, asset: Asset, content: bytes) -> list[tuple[
         forms = [(".br", brotli.compress(content, quality=5, lgwin=24))]
     elif address.endswith(COMPRESSIBLE) and len(content) > 500:
         stored = asset.stored() if asset.brotli else brotli.compress(content, quality=11)
-        forms = [(".br", stored), (".gz", gzip.compress(content, mtime=0))]
+        forms = [(".br", stored), (".gz", gzip.compress(content, 6, mtime=0))]
     else:
         forms = []
     return [(suffix, form) for suffix, form in forms if len(form) < 0.97 * len(content)]

@@ -97,7 +97,7 @@ async function start() {
 /** @returns {Promise<Index>} */
 async function readIndex() {
   const remedy = "Check the connection and load the page again.";
-  const response = await fetch("bundles/index.json").catch(() => {
+  const response = await fetch("bundles/index.json", { cache: "no-cache" }).catch(() => {
     throw new Error(`The list of models could not be loaded. ${remedy}`);
   });
   if (!response.ok) throw new Error(`The list of models is missing (${response.status}). ${remedy}`);
