@@ -240,7 +240,7 @@ def test_a_wrong_fold_is_noticed(
     def fold(network: VAE, coordinates: Coordinates) -> None:
         original(network, coordinates)
         with torch.no_grad():
-            network.decoder.picture.bias.add_(0.1)
+            network.decoder.readers()[0].bias.add_(0.1)
 
     monkeypatch.setattr(exporting, "fold", fold)
     with pytest.raises(exporting.Disagreement, match="folding the coordinates changes pixels by"):

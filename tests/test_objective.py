@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from morphing_faces.train.config import Config
-from morphing_faces.train.networks import VAE
+from morphing_faces.train.networks import VAE, Decoder
 from morphing_faces.train.objective import active_units, gaussian_log_likelihood, kl_from_prior
 
 
@@ -80,6 +80,7 @@ def test_the_gradient_flows_through_the_sample_to_mean_and_log_variance() -> Non
 def test_sigma_stays_above_its_bound() -> None:
     model = VAE(Config(latent_size=4, hidden=(8,), sigma_min=0.05), (6, 6, 1))
     with torch.no_grad():
+        assert isinstance(model.decoder, Decoder)
         model.decoder.log_sigma.bias.fill_(-1000.0)
         _, log_sigma = model.decode(torch.randn(3, 4))
     assert log_sigma.exp().flatten().tolist() == pytest.approx([0.05] * 3)

@@ -75,7 +75,7 @@ def assert_same_checkpoint(one: Path, other: Path) -> None:
     assert {group: set(members) for group, members in a.items()} == {
         group: set(members) for group, members in b.items()
     }
-    assert set(a) == {"model", "ema", "optimizer"}
+    assert set(a) >= {"model", "ema", "optimizer"}
     for group, members in a.items():
         for name, tensor in members.items():
             assert torch.equal(tensor, b[group][name]), f"{group}/{name} differs"
@@ -98,7 +98,7 @@ def test_training_improves_the_held_out_bound(tiny_run: Path, tiny_data: Path, t
     torch.manual_seed(config.seed)
     fresh = VAE(config, dataset.image_shape).eval()
     loop.set_data_statistics(fresh, dataset)
-    before = look(fresh, dataset, tmp_path / "sheet.png")
+    before = look(fresh, dataset, tmp_path / "sheet.png", mirror=True)
     after = log(tiny_run)[-1]
     # Nats per pixel value; the mean face alone, with the best sigma, is what the fresh network begins at.
     assert (after["held_out/elbo"] - before["held_out/elbo"]) / 256 > 0.1

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .files import whole_file
+
 FORMAT = 1
 DEFAULT = "classic"
 FILES = ("decoder.onnx", "encoder.onnx", "golden.json")
@@ -79,6 +81,12 @@ class Bundle:
         """``golden.json``: a few latents with their pixels, a picture with its code, the first random numbers."""
         golden: dict[str, Any] = json.loads(self.read("golden.json"))
         return golden
+
+    def note(self, **figures: Any) -> None:
+        """Put measured figures into the manifest, here and on disk. Raises ``OSError`` when it cannot be written."""
+        self.manifest["figures"].update(figures)
+        with whole_file(self.folder / "manifest.json") as path:
+            path.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
 
 
 REMEDY = "copy or export the bundle again"

@@ -33,6 +33,8 @@ class Commands(click.Group):
         except (ValueError, FileExistsError, FloatingPointError) as error:
             fail(str(error))
         except ModuleNotFoundError as error:
+            if error.name == "sklearn":
+                fail("scikit-learn is not installed: pip install 'morphing-faces[train]'")
             if error.name and error.name.split(".")[0] in ("torch", "onnx", "onnxscript", "safetensors", "tqdm"):
                 fail(MISSING_TORCH)
             raise
@@ -376,7 +378,7 @@ def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, ou
 
 
 @main.command()
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="A shipped recipe (classic), or a TOML file.")
+@click.option("--recipe", required=True, metavar="NAME|FILE", help="A shipped recipe (classic, color), or a TOML file.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder made by prepare.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; resumed if it holds one."
@@ -417,6 +419,39 @@ def export(run: Path, data: Path, licence: str, overwrite: bool, out: Path) -> N
         f"{out}: the first {len(manifest['dimensions'])} dimensions carry {figures['share_of_first_29']:.0%} of the visible "
         f"change; fp16 weights change pictures by {figures['decoder_fp16_difference']:.2g} (99.9th percentile)"
     )
+
+
+@main.command()
+@click.argument("name", metavar="BUNDLE")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder made by prepare.")
+@click.option("--samples", default=600, show_default=True, help="Faces a set whose descriptions are compared.")
+@click.option("--pictures", default=256, show_default=True, help="Pictures the importance-weighted bound is taken on.")
+@click.option("--k", default=32, show_default=True, help="Importance samples a picture.")
+@click.option("--faces/--no-faces", default=True, help="Describe faces, which needs the extra [metrics].")
+@click.option("--eigenfaces/--no-eigenfaces", default=True, help="Measure PCA with as many components beside it.")
+@click.option("--inception", is_flag=True, help="The Frechet Inception distance, too: downloads a network.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure, as JSON.")
+@click.option("--write", is_flag=True, help="Put the figures into the bundle's manifest.")
+@seed_option
+def evaluate(
+    name: str, data: Path, samples: int, pictures: int, k: int, faces: bool, eigenfaces: bool, inception: bool,
+    as_json: bool, write: bool, seed: int,
+) -> None:  # fmt: skip
+    """Measure a BUNDLE on held-out pictures: bounds, reconstructions, and samples against real faces."""
+    import json
+
+    from .model import load
+    from .train.data import open_dataset
+    from .train.evaluate import Settings, table
+    from .train.evaluate import evaluate as measure
+
+    settings = Settings(samples, pictures, k, seed, faces, inception, eigenfaces)
+    model = load(name)
+    say = (lambda what: click.echo(f"measuring {what} ...", err=True)) if sys.stderr.isatty() else (lambda _: None)
+    figures = measure(model, open_dataset(data), settings, say)
+    if write:
+        model.bundle.note(evaluation=figures)
+    click.echo(json.dumps(figures, indent=1) if as_json else table(model.name, figures))
 
 
 # --- inside

@@ -29,9 +29,25 @@ class Config:
 
     # --- the model
     name: str = "untitled"  # the bundle's name when it is exported
-    network: str = "mlp"  # "mlp" is the 2014 network: fully connected, rectified linear units
+    network: str = (
+        "mlp"  # "mlp" is the 2014 network: fully connected, rectified linear units; "conv" is for larger pictures
+    )
     latent_size: int = 400  # as on the 2014 page; most of them switch themselves off
-    hidden: tuple[int, ...] = (2000, 2000)  # widths of the encoder's hidden layers; the decoder's are the same reversed
+    hidden: tuple[int, ...] = (
+        2000,
+        2000,
+    )  # mlp: widths of the encoder's hidden layers; the decoder's are the same reversed
+    encoder_widths: tuple[int, ...] = (
+        32,
+        64,
+        128,
+        256,
+        320,
+    )  # conv: channels at half the picture's side, at a quarter, ... down to 4x4; so the side is 8, 16, 32, 64, 128, ...
+    decoder_widths: tuple[int, ...] = (320, 256, 128, 64, 24)  # conv: channels from 4x4 up; as many as encoder_widths
+    sigma: str = (
+        "picture"  # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all
+    )
     sigma_min: float = (
         0.02  # lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges
     )
@@ -41,6 +57,19 @@ class Config:
     kl_warmup: int = (
         2000  # steps over which the KL weight grows from 0, so that latents are used before they are priced
     )
+
+    # --- the learned similarity; adversarial = 0 leaves it out
+    adversarial: float = (
+        0.0  # size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR
+    )
+    adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
+    feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
+    critic_widths: tuple[int, ...] = (32, 64, 128, 256)  # channels at half the picture's side, at a quarter, ...
+    critic_learning_rate: float = 4e-4  # constant; a critic that lags behind the decoder teaches it nothing
+    critic_shift: int = (
+        8  # the critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart
+    )
+    critic_colour: float = 0.2  # and with brightness, contrast and saturation changed by up to this fraction
 
     # --- the data
     mirror: bool = True  # a mirrored face is a face: doubles the data
@@ -72,18 +101,24 @@ class Config:
             if not ok:
                 raise ValueError(f"{key} = {getattr(self, key)!r}: must be {allowed}")
 
-        need(self.network in ("mlp",), "network", "'mlp'")
+        need(self.network in ("mlp", "conv"), "network", "'mlp' or 'conv'")
+        need(self.sigma in ("picture", "shared"), "sigma", "'picture' or 'shared'")
+        need(self.network == "mlp" or self.sigma == "shared", "sigma", "'shared' when network is 'conv'")
         need(self.precision in ("auto", "bf16", "fp32"), "precision", "'auto', 'bf16' or 'fp32'")
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
-        need(len(self.hidden) > 0 and min(self.hidden) > 0, "hidden", "a list of positive widths")
+        for key in ("hidden", "encoder_widths", "decoder_widths", "critic_widths"):
+            need(len(getattr(self, key)) > 0 and min(getattr(self, key)) > 0, key, "a list of positive widths")
+        same = len(self.encoder_widths) == len(self.decoder_widths)
+        need(same, "decoder_widths", f"as many widths as encoder_widths, {len(self.encoder_widths)}")
         for key in ("batch", "steps", "max_bad_steps"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
-        for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes"):
+        for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
+                    "adversarial", "adversarial_from", "feature_matching", "critic_shift"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
-        for key in ("learning_rate", "sigma_min", "clip"):
+        for key in ("learning_rate", "critic_learning_rate", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")
-        for key in ("ema", "dropout", "zoom", "contrast", "beta_2"):
+        for key in ("ema", "dropout", "zoom", "contrast", "critic_colour", "beta_2"):
             need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")
         need(0 <= self.learning_rate_end <= 1, "learning_rate_end", "from 0 to 1")
 

@@ -40,7 +40,7 @@ class Posterior:
 
 
 @torch.no_grad()
-def encode_all(model: VAE, dataset: Dataset, rows: np.ndarray, mirror: bool = False, batch: int = 512) -> Posterior:
+def encode_all(model: VAE, dataset: Dataset, rows: np.ndarray, mirror: bool, batch: int = 256) -> Posterior:
     """Encode the pictures of ``rows``, and after them, when training mirrored them, their mirror images."""
     device = model.mean_face.device
     parts = []
@@ -58,7 +58,7 @@ def whitening(posterior: Posterior) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.cholesky(covariance)
 
 
-def effect(model: VAE, mean: Tensor, factor: Tensor, probes: int, seed: int, batch: int = 256) -> Tensor:
+def effect(model: VAE, mean: Tensor, factor: Tensor, probes: int, seed: int, batch: int = 64) -> Tensor:
     """E[J' J] (latent_size, latent_size) float64, J = d picture / d u at u ~ N(0, I), ``raw = mean + factor u``.
 
     Estimated without forming J: for v ~ N(0, I) in picture space E[(J' v)(J' v)'] = J' J, and J' v is one backward

@@ -70,6 +70,16 @@ def open_dataset(folder: str | Path) -> Dataset:
     return Dataset(folder, images, held_out, labels, record)
 
 
+def must_belong(run: Path, dataset: Dataset) -> None:
+    """Raise ``ValueError`` with the remedy unless the run in the folder ``run`` was begun on ``dataset``."""
+    record = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    if record["sha256"] != dataset.record["sha256"]:
+        raise ValueError(
+            f"{run} was trained on other pictures than {dataset.folder}: give --data the folder it was trained on, "
+            "or train into a new folder"
+        )
+
+
 def spread(rows: np.ndarray, most: int) -> np.ndarray:
     """At most ``most`` of ``rows``, evenly spread over them, so that every source is there."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)] if len(rows) else rows

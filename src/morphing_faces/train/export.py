@@ -26,7 +26,7 @@ from ..render import to_uint8
 from . import checkpoint
 from .config import Config, from_toml
 from .coordinates import Coordinates, encode_all, find_coordinates
-from .data import Dataset, spread
+from .data import Dataset, must_belong, spread
 from .loop import look
 from .networks import VAE
 from .objective import active_units, kl_from_prior
@@ -90,11 +90,11 @@ def fold(model: VAE, coordinates: Coordinates) -> None:
 
     Only the mean is folded: the encoder's variances stay raw, :class:`PictureEncoder` turns them.
     """
-    first, last = model.decoder.hidden[0], model.encoder.mean
-    assert isinstance(first, nn.Linear)
-    weight = first.weight.double()
-    first.bias.copy_((first.bias.double() + weight @ coordinates.mean).float())
-    first.weight.copy_((weight @ coordinates.matrix).float())
+    for layer in model.decoder.readers():
+        weight = layer.weight.double()
+        layer.bias.copy_((layer.bias.double() + weight @ coordinates.mean).float())
+        layer.weight.copy_((weight @ coordinates.matrix).float())
+    last = model.encoder.mean
     last.bias.copy_((coordinates.inverse @ (last.bias.double() - coordinates.mean)).float())
     last.weight.copy_((coordinates.inverse @ last.weight.double()).float())
 
@@ -110,12 +110,8 @@ def export(
     if not overwrite:
         must_be_free(out)  # said now, not after minutes of work
     model, config, state = load_run(run, dataset.image_shape)
-    trained_on = json.loads((run / "data.json").read_text(encoding="utf-8"))
-    if trained_on["sha256"] != dataset.record["sha256"]:
-        raise ValueError(
-            f"{run} was trained on other pictures than {dataset.folder}: give --data the folder it was trained on"
-        )
-    figures = look(model, dataset, run / "sheets" / "export.png")
+    must_belong(run, dataset)
+    figures = look(model, dataset, run / "sheets" / "export.png", config.mirror, most=4096)
     rows = spread(dataset.rows("train"), ENCODED)
     posterior = encode_all(model, dataset, rows, config.mirror)
     if len(rows) < config.latent_size:

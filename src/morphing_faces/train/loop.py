@@ -24,9 +24,10 @@ from tqdm import tqdm
 
 from ..files import whole_file
 from . import checkpoint
+from .adversary import Adversary
 from .config import Config, from_toml
 from .coordinates import encode_all, to_pictures, whitening
-from .data import Dataset, batches, spread
+from .data import Dataset, batches, must_belong, spread
 from .networks import VAE
 from .objective import active_units, gaussian_log_likelihood, kl_from_prior
 from .sheet import save_sheet
@@ -67,6 +68,7 @@ def _train(
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config)
     step, bad_steps, seconds = 0, 0, 0.0
+    critic: dict[str, dict[str, Tensor]] = {}
 
     if checkpoint.has_one(run):
         _check_same_run(run, config, dataset)
@@ -76,6 +78,7 @@ def _train(
         if state["optimizer_steps"]:  # 0 when no step has been finite yet
             _load_optimizer(optimizer, model, groups["optimizer"], state["optimizer_steps"])
         step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
+        critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
     elif rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         _write_text(run / "config.toml", config.to_toml())
@@ -83,9 +86,8 @@ def _train(
 
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(device))
     use_compile = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
-    network: Any = DistributedDataParallel(model) if world > 1 else model
-    if use_compile:
-        network = torch.compile(network)
+    adversary: Adversary | None = None
+    network = _wrap(model, world, use_compile)
     writer = _tensorboard(run) if rank == 0 else None
     noise_source = torch.Generator(device)
     metrics: dict[str, Any] = {}
@@ -111,8 +113,9 @@ def _train(
                 "machine": machine(device, world),
             }  # fmt: skip
             groups = {"model": model.state_dict(), "ema": average.state_dict(), "optimizer": moments}
+            groups |= adversary.tensors() if adversary else {}
             checkpoint.save(run, groups, state)
-            metrics = {**metrics, **look(average, dataset, run / "sheets" / f"step-{step:07d}.png")}
+            metrics = {**metrics, **look(average, dataset, run / "sheets" / f"step-{step:07d}.png", config.mirror)}
             _append_json(run / "log.jsonl", {"step": step, "seconds": round(elapsed(), 1), **metrics})
             if writer:
                 for key, value in metrics.items():
@@ -123,10 +126,21 @@ def _train(
         _signals() as received,
         tqdm(total=config.steps, initial=step, unit=" steps", disable=not progress, smoothing=0.05) as bar,
     ):
-        pictures = batches(dataset, "train", step, config.steps, config.batch, config.seed, rank, world)
-        for images in pictures:
+        reader = batches(dataset, "train", step, config.steps, config.batch, config.seed, rank, world)
+        for images in reader:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
+
+            # From here on the encoder is what it will be, and the decoder follows a critic as well.
+            if config.adversarial and step >= config.adversarial_from and adversary is None:
+                if step == config.adversarial_from:  # both go on from the averaged weights, the best there are
+                    model.load_state_dict(average.state_dict())
+                model.encoder.requires_grad_(False)
+                torch.manual_seed(config.seed + 1)
+                adversary = Adversary(config, model, dataset, world)
+                if critic:
+                    adversary.restore(critic)
+                network = _wrap(model, world, use_compile)
 
             # Augmentation and noise come from a generator of their own, seeded by the step: resuming is exact.
             noise_source.manual_seed((config.seed * 1_000_003 + step) * 4099 + rank)
@@ -136,12 +150,19 @@ def _train(
                 torch.manual_seed((config.seed * 1_000_033 + step) * 4099 + rank)
 
             # Forward and backward: the negative evidence lower bound, in nats per pixel value.
+            more = adversary.latents(len(x), noise_source) if adversary else None
             with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
-                picture, log_sigma, mean, log_variance = network(x, noise)
+                pictures, log_sigma, mean, log_variance = network(x, noise, more)
+            picture = pictures[: len(x)]  # after the reconstructions come the faces of ``more``
             log_likelihood = gaussian_log_likelihood(x, picture, log_sigma).mean()
             kl = kl_from_prior(mean, log_variance).sum(1).mean()
             kl_weight = config.kl_weight * min(1.0, (step + 1) / max(config.kl_warmup, 1))
             loss = (kl_weight * kl - log_likelihood) / x[0].numel()
+            if adversary:
+                with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
+                    metrics["critic"] = adversary.learn(x, pictures, noise_source)
+                    push = adversary.gradient(x, pictures, log_sigma.detach().exp(), noise_source)
+                loss = loss + (pictures * push).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
 
@@ -189,7 +210,7 @@ def _train(
             if stop:
                 raise Interrupted(stop)
     if step >= config.steps and not metrics:
-        metrics = look(average, dataset, run / "sheets" / f"step-{step:07d}.png") if rank == 0 else {}
+        metrics = look(average, dataset, run / "sheets" / f"step-{step:07d}.png", config.mirror) if rank == 0 else {}
     if writer:
         writer.close()
     return metrics
@@ -265,15 +286,18 @@ def set_data_statistics(model: VAE, dataset: Dataset, most: int = 50_000) -> Non
 
 
 @torch.no_grad()
-def look(model: VAE, dataset: Dataset, sheet: Path, most: int = 4096) -> dict[str, float]:
-    """Metrics on held-out pictures (at most ``most``), and a sheet of reconstructions and samples."""
+def look(model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 2048) -> dict[str, float]:
+    """Metrics on held-out pictures (at most ``most``), and a sheet of reconstructions and samples.
+
+    The aggregate posterior is that of ``most`` training pictures and, when training mirrored them, their mirror images.
+    """
     split = "held_out" if dataset.held_out.any() else "train"  # a tiny set may hold out none
     rows = spread(dataset.rows(split), most)
     device = model.mean_face.device
     generator = torch.Generator(device).manual_seed(0)
     sums = {"elbo": 0.0, "kl": 0.0, "mse": 0.0}
-    for first in range(0, len(rows), 512):
-        x = to_pictures(dataset.images[rows[first : first + 512]], device)
+    for first in range(0, len(rows), 256):
+        x = to_pictures(dataset.images[rows[first : first + 256]], device)
         mean, log_variance = model.encode(x)
         noise = torch.randn(mean.shape, generator=generator, device=device)
         picture, log_sigma = model.decode(mean + torch.exp(0.5 * log_variance) * noise)
@@ -281,7 +305,7 @@ def look(model: VAE, dataset: Dataset, sheet: Path, most: int = 4096) -> dict[st
         sums["elbo"] += (gaussian_log_likelihood(x, picture, log_sigma) - kl).sum().item()
         sums["kl"] += kl.sum().item()
         sums["mse"] += F.mse_loss(model.decode(mean)[0].clamp(0, 1), x).item() * len(x)
-    posterior = encode_all(model, dataset, spread(dataset.rows("train"), most))
+    posterior = encode_all(model, dataset, spread(dataset.rows("train"), most), mirror)
     save_sheet(model, dataset, spread(rows, 16), *whitening(posterior), sheet)
     means = {f"{split}/{key}": value / len(rows) for key, value in sums.items()}
     active = float(active_units(posterior.means).sum())
@@ -380,16 +404,21 @@ def _check_same_run(run: Path, config: Config, dataset: Dataset) -> None:
         raise ValueError(
             f"{run} was begun with other settings ({listed}): resume with those, or train into a new folder"
         )
-    record = json.loads((run / "data.json").read_text(encoding="utf-8"))
-    if record["sha256"] != dataset.record["sha256"]:
-        raise ValueError(
-            f"{run} was begun on other pictures than {dataset.folder}: use those, or train into a new folder"
-        )
+    must_belong(run, dataset)
+
+
+def _wrap(model: VAE, world: int, use_compile: bool) -> Any:
+    """The model as the loop calls it; made anew when the encoder is frozen, for what has no gradient is not averaged."""
+    network: Any = DistributedDataParallel(model) if world > 1 else model
+    return torch.compile(network) if use_compile else network
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, model: VAE, tensors: dict[str, Tensor], steps: int) -> None:
     for name, p in model.named_parameters():
-        entry = {key: tensors[f"{key}/{name}"].to(p.device) for key in ("exp_avg", "exp_avg_sq")}
+        if f"exp_avg/{name}" not in tensors:  # a parameter that has had no gradient yet
+            continue
+        # In the weight's own memory format: the fused optimizer walks both as they lie in memory.
+        entry = {key: torch.empty_like(p).copy_(tensors[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
         optimizer.state[p] = {"step": torch.tensor(float(steps), device=p.device), **entry}
 
 

@@ -8,10 +8,12 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from .config import Config
 
 LOG_VARIANCE_LIMIT = 12.0  # |log sigma^2| of the approximate posterior; keeps exp() finite in the first steps
+SMALLEST = 4  # side of the convolutional networks' smallest feature maps
 
 
 class Encoder(nn.Module):
@@ -29,7 +31,7 @@ class Encoder(nn.Module):
         h = x.flatten(1)
         for layer in self.hidden:
             h = self.dropout(F.relu(layer(h)))
-        return self.mean(h), self.log_variance(h).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        return self.mean(h), self.log_variance(h)
 
 
 class Decoder(nn.Module):
@@ -42,6 +44,12 @@ class Decoder(nn.Module):
         self.picture = nn.Linear(widths[-1], pixels)
         self.log_sigma = nn.Linear(widths[-1], 1)
 
+    def readers(self) -> list[nn.Linear]:
+        """The layers that read the latent, each linear: coordinates fold into them."""
+        first = self.hidden[0]
+        assert isinstance(first, nn.Linear)
+        return [first]
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         h = z
         for layer in self.hidden:
@@ -49,10 +57,117 @@ class Decoder(nn.Module):
         return self.picture(h), self.log_sigma(h)
 
 
+def group_norm(width: int) -> nn.GroupNorm:
+    """Wu and He (2018), arXiv:1803.08494, with 16 channels a group where the width divides by 16."""
+    return nn.GroupNorm(max(width // 16, 1) if width % max(width // 16, 1) == 0 else 1, width)
+
+
+class Bottleneck(nn.Module):
+    """A residual block at half the width within: three convolutions at an eighth of the cost of two wide ones.
+
+    He et al. (2016), arXiv:1512.03385. Where a latent is given, it scales and shifts the normalized features (the
+    adaptive group normalization of Dhariwal and Nichol, 2021, arXiv:2105.05233).
+    """
+
+    def __init__(self, width: int, latent_size: int = 0):
+        super().__init__()
+        inner = max(width // 2, 1)
+        self.norm = group_norm(width)
+        self.style = nn.Linear(latent_size, 2 * width) if latent_size else None
+        self.narrow = nn.Conv2d(width, inner, 1)
+        self.middle = nn.Conv2d(inner, inner, 3, padding=1)
+        self.widen = nn.Conv2d(inner, width, 1)
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        h = self.norm(x)
+        if self.style is not None:
+            scale, shift = self.style(z)[:, :, None, None].chunk(2, 1)
+            h = h * (1 + scale) + shift
+        h = F.silu(self.narrow(F.silu(h)))
+        return x + self.widen(F.silu(self.middle(h)))
+
+
+class Residual(nn.Module):
+    """A residual block of two 3x3 convolutions, for the 4x4 feature maps, where width is cheap."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norms = nn.ModuleList(group_norm(width) for _ in range(2))
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            h = convolution(F.silu(norm(h)))
+        return x + h
+
+
+class ConvEncoder(nn.Module):
+    """q(z|x) for larger pictures: pixels to channels, then bottlenecks, halving the side down to 4x4."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], latent_size: int, dropout: float = 0.0):
+        super().__init__()
+        self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
+        inner = [nn.ModuleList([Bottleneck(width), Bottleneck(width)]) for width in widths[1:-1]]
+        self.blocks = nn.ModuleList([*inner, nn.ModuleList([Residual(widths[-1])])])
+        self.norm = group_norm(widths[-1])
+        self.dropout = nn.Dropout(dropout)
+        features = widths[-1] * SMALLEST**2
+        self.mean = nn.Linear(features, latent_size)
+        self.log_variance = nn.Linear(features, latent_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.stem(F.pixel_unshuffle(x, 2))
+        for project, blocks in zip(self.narrower, self.blocks, strict=True):
+            h = project(F.avg_pool2d(h, 2))
+            assert isinstance(blocks, nn.ModuleList)
+            for block in blocks:
+                h = block(h)
+        h = self.dropout(F.silu(self.norm(h)).flatten(1))
+        return self.mean(h), self.log_variance(h)
+
+
+class ConvDecoder(nn.Module):
+    """p(x|z)'s mean for larger pictures: a linear layer to 4x4, bottlenecks that double the side, channels to pixels.
+
+    The last convolution runs at half the picture's side, which is what keeps it fast enough for a hand.
+    """
+
+    def __init__(self, latent_size: int, widths: tuple[int, ...], channels: int):
+        super().__init__()
+        self.width = widths[0]
+        self.first = nn.Linear(latent_size, widths[0] * SMALLEST**2)
+        self.smallest = Residual(widths[0])
+        self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([Bottleneck(width, latent_size), Bottleneck(width, latent_size)]) for width in widths[1:-1]
+        )
+        self.norm = group_norm(widths[-1])
+        self.picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
+
+    def readers(self) -> list[nn.Linear]:
+        """The layers that read the latent, each linear: coordinates fold into them."""
+        styles = [module.style for module in self.modules() if isinstance(module, Bottleneck)]
+        return [self.first, *(style for style in styles if style is not None)]
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.smallest(self.first(z).reshape(-1, self.width, SMALLEST, SMALLEST))
+        for level, project in enumerate(self.wider):
+            h = F.interpolate(project(h), scale_factor=2.0, mode="nearest")
+            if level < len(self.blocks):
+                blocks = self.blocks[level]
+                assert isinstance(blocks, nn.ModuleList)
+                for block in blocks:
+                    h = block(h, z)
+        return F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
+
+
 class VAE(nn.Module):
     """A variational autoencoder with centred data.
 
     The networks see ``(x - mean_face) / scale`` and answer in the same units, so that they begin at the mean face.
+    Raises ``ValueError`` when the pictures do not fit the network.
     """
 
     mean_face: Tensor
@@ -66,36 +181,97 @@ class VAE(nn.Module):
         self.log_sigma_min = math.log(config.sigma_min)
         self.register_buffer("mean_face", torch.full((1, channels, height, width), 0.5))
         self.register_buffer("scale", torch.tensor(0.25))
-        pixels = height * width * channels
-        self.encoder = Encoder(pixels, config.hidden, config.latent_size, config.dropout)
-        self.decoder = Decoder(config.latent_size, config.hidden[::-1], pixels)
+        self.encoder: Encoder | ConvEncoder
+        self.decoder: Decoder | ConvDecoder
+        if config.network == "mlp":
+            pixels = height * width * channels
+            self.encoder = Encoder(pixels, config.hidden, config.latent_size, config.dropout)
+            self.decoder = Decoder(config.latent_size, config.hidden[::-1], pixels)
+        else:
+            side = 2 * SMALLEST * 2 ** (len(config.encoder_widths) - 1)
+            if (height, width) != (side, side):
+                raise ValueError(
+                    f"the pictures are {width}x{height}, but {len(config.encoder_widths)} encoder_widths and "
+                    f"decoder_widths make {side}x{side}: prepare them with --size {side}, or give other widths"
+                )
+            self.encoder = ConvEncoder(channels, config.encoder_widths, config.latent_size, config.dropout)
+            self.decoder = ConvDecoder(config.latent_size, config.decoder_widths, channels)
+        if config.sigma == "shared":
+            # Ten times the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
+            self.log_sigma_tenth = nn.Parameter(torch.zeros(1))
+        self.shared_sigma = config.sigma == "shared"
+        self._begin()
+
+    def _begin(self) -> None:
+        """Initial weights: residual blocks are the identity, the codes the prior, the picture the mean face."""
         for layer in self.modules():
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
-        for layer in (self.encoder.mean, self.encoder.log_variance, self.decoder.picture, self.decoder.log_sigma):
-            nn.init.normal_(layer.weight, std=0.01)  # begin at the prior and at the mean face
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for block in self.modules():
+            if isinstance(block, Bottleneck):
+                nn.init.zeros_(block.widen.weight)
+                if block.style is not None:
+                    nn.init.zeros_(block.style.weight)
+            elif isinstance(block, Residual):
+                nn.init.zeros_(block.convolutions[-1].weight)  # type: ignore[arg-type]
+        last: list[nn.Linear | nn.Conv2d] = [self.encoder.mean, self.encoder.log_variance, self.decoder.picture]
+        if isinstance(self.decoder, Decoder):
+            last.append(self.decoder.log_sigma)
+        for layer in last:
+            nn.init.normal_(layer.weight, std=0.01)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (n, c, h, w) in [0, 1] -> mean and log variance of q(z|x), each (n, latent_size), float32."""
         mean, log_variance = self.encoder((x - self.mean_face) / self.scale)
-        return mean.float(), log_variance.float()
+        return mean.float(), log_variance.float().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (n, latent_size) -> mean picture (n, c, h, w), not clipped, and log sigma (n, 1), float32."""
-        picture, log_sigma = self.decoder(z)
-        height, width, channels = self.image_shape
-        picture = picture.float().reshape(-1, channels, height, width) * self.scale + self.mean_face
+        if isinstance(self.decoder, Decoder):
+            picture, log_sigma = self.decoder(z)
+            height, width, channels = self.image_shape
+            picture = picture.reshape(-1, channels, height, width)
+            log_sigma = log_sigma.float() + math.log(0.2)
+        else:
+            picture = self.decoder(z)
+        if self.shared_sigma:
+            log_sigma = (10 * self.log_sigma_tenth + self.scale.log()).expand(z.shape[0], 1)
         # A soft lower bound: sigma never falls below sigma_min, and the gradient never vanishes abruptly.
-        log_sigma = self.log_sigma_min + F.softplus(log_sigma.float() + math.log(0.2) - self.log_sigma_min)
-        return picture, log_sigma
+        log_sigma = self.log_sigma_min + F.softplus(log_sigma - self.log_sigma_min)
+        return picture.float() * self.scale + self.mean_face, log_sigma
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, noise: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One pass of the reparametrization trick: ``z = mean + sigma * noise``.
 
-        Returns the mean picture, log sigma of p(x|z), and mean and log variance of q(z|x).
+        Returns the mean picture, log sigma of p(x|z), and mean and log variance of q(z|x). The pictures of the raw
+        latents ``more`` (m, latent_size) follow those of ``x``.
         """
         mean, log_variance = self.encode(x)
         z = mean + torch.exp(0.5 * log_variance) * noise
-        picture, log_sigma = self.decode(z)
-        return picture, log_sigma, mean, log_variance
+        picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
+        return picture, log_sigma[: len(x)], mean, log_variance
+
+
+class Critic(nn.Module):
+    """Tells pictures from photographs, patch by patch; its features are the learned similarity.
+
+    Spectrally normalized convolutions (Miyato et al., 2018, arXiv:1802.05957), each halving the side.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...]):
+        super().__init__()
+        self.stem = spectral_norm(nn.Conv2d(4 * channels, widths[0], 3, padding=1))
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
+        )
+        self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Pictures (n, c, h, w) in [0, 1] -> scores (n, patches), the higher the more real, and features by layer."""
+        h = F.leaky_relu(self.stem(F.pixel_unshuffle(4 * x - 2, 2)), 0.2)
+        features = []
+        for layer in self.layers:
+            h = F.leaky_relu(layer(h), 0.2)
+            features.append(h)
+        return self.score(h).flatten(1).float(), features

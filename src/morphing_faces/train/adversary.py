@@ -1,0 +1,128 @@
+"""A learned similarity beside pixel error: the critic of VAE-GAN (Larsen et al., 2016, arXiv:1512.09300).
+
+Squared error blurs. From a step on, the encoder rests, so that the posterior, its KL and the coordinates stay as they
+are, and the decoder also follows a critic that looks at two kinds of its pictures: reconstructions, which should have
+the photograph's features, and faces from the Gaussian of the aggregate posterior, which is what a person will see.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import Config
+from .coordinates import encode_all, whitening
+from .data import Dataset, spread
+from .networks import VAE, Critic
+
+ENCODED = 8192  # pictures from which the aggregate posterior is estimated, and as many mirror images
+
+
+class Adversary:
+    """The critic, its optimizer, and the Gaussian of the aggregate posterior, from which it is shown faces."""
+
+    def __init__(self, config: Config, model: VAE, dataset: Dataset, world: int):
+        self.config = config
+        device = model.mean_face.device
+        self.critic = Critic(model.image_shape[2], config.critic_widths).to(device)
+        self.critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, betas=(0.0, 0.99))
+        self.network: Any = DistributedDataParallel(self.critic) if world > 1 else self.critic
+        self.world = world
+        rows = spread(dataset.rows("train"), ENCODED)
+        mean, factor = whitening(encode_all(model, dataset, rows, config.mirror))
+        self.mean, self.factor = mean.float().to(device), factor.float().to(device)
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """Raw latents (count, latent_size) of the aggregate posterior's Gaussian."""
+        u = torch.randn(count, len(self.mean), generator=generator, device=self.mean.device)
+        return self.mean + u @ self.factor.T
+
+    def learn(self, x: Tensor, pictures: Tensor, generator: torch.Generator) -> float:
+        """One step of the critic on photographs and the decoder's ``pictures``; returns its hinge loss."""
+        both = torch.cat([x, pictures.detach()])
+        scores, _ = self.network(disturb(both, draw(len(both), self.config, generator, both.device)))
+        loss = F.relu(1 - scores[: len(x)]).mean() + F.relu(1 + scores[len(x) :]).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.critic.parameters(), 10.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        return float(loss.item())
+
+    def gradient(self, x: Tensor, pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """What to add to the loss's gradient at ``pictures``, the reconstructions of ``x`` and after them new faces.
+
+        On the reconstructions its root mean square is ``adversarial`` times that of the negative log-likelihood's
+        gradient, (picture - x) / sigma^2, so that the balance needs no tuning by size of picture or stage of training.
+        """
+        n = len(x)
+        pictures = pictures.detach().requires_grad_()
+        disturbance = draw(len(pictures), self.config, generator, pictures.device)
+        self.critic.eval().requires_grad_(False)  # eval: spectral norms are not updated here
+        with torch.no_grad():
+            _, wanted = self.critic(disturb(x, {key: value[:n] for key, value in disturbance.items()}))
+        scores, features = self.critic(disturb(pictures, disturbance))
+        pairs = zip(features, wanted, strict=True)
+        distance = torch.stack([(own[:n].float() - want.float()).abs().mean() for own, want in pairs]).mean()
+        loss = self.config.feature_matching * distance - scores.mean()
+        (gradient,) = torch.autograd.grad(loss, pictures)
+        self.critic.train().requires_grad_(True)
+        likelihood = (pictures.detach()[:n] - x) / sigma[:, :, None, None] ** 2 / x.numel()
+        sizes = torch.stack([likelihood.square().mean(), gradient[:n].square().mean()])
+        if self.world > 1:  # the same factor on every process, or their gradients would not average
+            dist.all_reduce(sizes)
+        return gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint keeps, by group."""
+        moments = {
+            f"{key}/{name}": self.optimizer.state[p][key]
+            for name, p in self.critic.named_parameters()
+            if p in self.optimizer.state
+            for key in ("exp_avg", "exp_avg_sq", "step")
+        }
+        return {"critic": dict(self.critic.state_dict()), "critic_optimizer": moments}
+
+    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        """Go on from what ``tensors`` gave."""
+        self.critic.load_state_dict(groups["critic"])
+        moments = groups["critic_optimizer"]
+        for name, p in self.critic.named_parameters():
+            if f"step/{name}" in moments:
+                entry = {key: torch.empty_like(p).copy_(moments[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[p] = {"step": moments[f"step/{name}"], **entry}
+
+
+def draw(count: int, config: Config, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+    """A disturbance of ``count`` pictures, as in Zhao et al. (2020), arXiv:2006.10738: shifts and colours."""
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator, device=device) * 2 - 1
+
+    colour = config.critic_colour
+    return {
+        "shift": (uniform(2) * (config.critic_shift + 0.499)).round().long(),
+        "brightness": uniform(1, 1, 1) * colour,
+        "contrast": 1 + uniform(1, 1, 1) * colour,
+        "saturation": 1 + uniform(1, 1, 1) * colour,
+    }
+
+
+def disturb(x: Tensor, disturbance: dict[str, Tensor]) -> Tensor:
+    """Pictures (n, c, h, w) shifted by whole pixels (edges repeated) and with other colours; differentiable."""
+    _, _, height, width = x.shape
+    middle = x.mean((1, 2, 3), keepdim=True)
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * disturbance["saturation"]
+    x = middle + (x - middle) * disturbance["contrast"] + disturbance["brightness"]
+    shift = disturbance["shift"]
+    rows = (torch.arange(height, device=x.device) + shift[:, :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=x.device) + shift[:, 1:]).clamp(0, width - 1)
+    pictures = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[pictures, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

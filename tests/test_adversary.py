@@ -1,0 +1,227 @@
+"""The convolutional networks and the learned similarity: shapes, balance, freezing, resuming, exporting."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import morphing_faces as mf
+from conftest import drawn_faces
+from morphing_faces.train import checkpoint
+from morphing_faces.train.adversary import Adversary, disturb, draw
+from morphing_faces.train.config import Config, from_dict, recipe
+from morphing_faces.train.coordinates import to_pictures
+from morphing_faces.train.data import Dataset, open_dataset
+from morphing_faces.train.export import export
+from morphing_faces.train.loop import train
+from morphing_faces.train.networks import VAE, ConvDecoder
+from morphing_faces.train.prepare import prepare
+from test_training import assert_same_checkpoint, at_step
+
+CONV: dict[str, Any] = {
+    "name": "conv", "network": "conv", "sigma": "shared", "latent_size": 8, "encoder_widths": [8, 12, 16],
+    "decoder_widths": [16, 12, 8], "critic_widths": [8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2,
+    "kl_warmup": 3, "adversarial": 0.2, "adversarial_from": 6,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """120 drawn faces, 32x32 RGB."""
+    folder = tmp_path_factory.mktemp("conv")
+    np.save(folder / "faces.npy", drawn_faces(120, size=32, seed=3))
+    prepare([str(folder / "faces.npy")], folder / "prepared", size=32, progress=False)
+    return open_dataset(folder / "prepared")
+
+
+def conv(**changes: Any) -> Config:
+    return from_dict({**CONV, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run") / "conv"
+    train(conv(), data, run, device="cpu", progress=False)
+    return run
+
+
+def photographs(data: Dataset, count: int = 6) -> torch.Tensor:
+    return to_pictures(data.images[:count])
+
+
+# --- the networks
+
+
+def test_the_networks_take_and_give_pictures_and_begin_at_the_mean_face() -> None:
+    model = VAE(conv(), (32, 32, 3)).eval()
+    mean, log_variance = model.encode(torch.rand(5, 3, 32, 32))
+    assert mean.shape == log_variance.shape == (5, 8)
+    picture, log_sigma = model.decode(torch.randn(5, 8))
+    assert picture.shape == (5, 3, 32, 32)
+    assert log_sigma.shape == (5, 1)
+    assert log_sigma.unique().numel() == 1, "sigma is shared"
+    assert (picture - model.mean_face).abs().mean() < 0.1
+
+
+def test_every_layer_of_the_latent_is_one_of_the_readers() -> None:
+    model = VAE(conv(), (32, 32, 3))
+    assert isinstance(model.decoder, ConvDecoder)
+    readers = {id(layer) for layer in model.decoder.readers()}
+    linear = [layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear)]
+    assert linear
+    assert {id(layer) for layer in linear} == readers
+
+
+def test_pictures_of_another_size_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="the pictures are 48x48, but 3 encoder_widths .* make 32x32: .*--size 32"):
+        VAE(conv(), (48, 48, 3))
+
+
+def test_the_shipped_recipe_fits_the_hand() -> None:
+    model = VAE(recipe("color"), (128, 128, 3))
+    weights = [sum(p.numel() for p in network.parameters()) for network in (model.encoder, model.decoder)]
+    assert 2 * sum(weights) <= 30e6, "bytes in fp16"
+    macs: list[int] = []
+
+    def count(layer: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        assert isinstance(layer, torch.nn.Conv2d)
+        macs.append(output[0].numel() * layer.in_channels * layer.kernel_size[0] ** 2)
+
+    for layer in model.decoder.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    model.decode(torch.zeros(1, 400))
+    assert sum(macs) <= 140e6, "multiplications: some 10 million a millisecond in single-threaded WASM"
+
+
+# --- the critic
+
+
+def test_a_disturbance_of_nothing_changes_nothing() -> None:
+    x = torch.rand(4, 3, 8, 8)
+    nothing = draw(4, conv(critic_shift=0, critic_colour=0.0), torch.Generator(), x.device)
+    torch.testing.assert_close(disturb(x, nothing), x)
+
+
+def test_a_disturbance_shifts_whole_pixels_and_repeats_the_edge() -> None:
+    x = torch.rand(1, 3, 8, 8)
+    disturbance = draw(1, conv(critic_colour=0.0), torch.Generator(), x.device)
+    disturbance["shift"] = torch.tensor([[2, -1]])
+    moved = disturb(x, disturbance)
+    torch.testing.assert_close(moved[:, :, :6, 1:], x[:, :, 2:, :7])
+    torch.testing.assert_close(moved[:, :, 7, 1:], x[:, :, 7, :7])
+
+
+def test_a_disturbance_lets_the_gradient_through() -> None:
+    x = torch.rand(2, 3, 8, 8, requires_grad=True)
+    disturb(x, draw(2, conv(), torch.Generator(), x.device)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.fixture
+def adversary(data: Dataset) -> Adversary:
+    torch.manual_seed(0)
+    return Adversary(conv(), VAE(conv(), data.image_shape), data, world=1)
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.5])
+def test_the_push_is_as_large_as_asked_against_the_likelihood(
+    weight: float, adversary: Adversary, data: Dataset
+) -> None:
+    adversary.config = conv(adversarial=weight)
+    x = photographs(data)
+    pictures = torch.cat([(x + 0.1 * torch.randn_like(x)), torch.rand_like(x)])
+    sigma = torch.full((len(x), 1), 0.1)
+    push = adversary.gradient(x, pictures, sigma, torch.Generator())
+    own = (pictures[: len(x)] - x) / 0.1**2 / x.numel()
+    ratio = push[: len(x)].square().mean().sqrt() / own.square().mean().sqrt()
+    assert ratio.item() == pytest.approx(weight, rel=1e-4)
+    assert push[len(x) :].abs().sum() > 0, "faces of the prior are judged, too"
+
+
+def test_the_push_makes_pictures_score_higher(adversary: Adversary, data: Dataset) -> None:
+    adversary.config = conv(feature_matching=0.0, critic_shift=0, critic_colour=0.0)
+    x = photographs(data)
+    pictures = torch.cat([x * 0.5, torch.rand_like(x)])
+    push = adversary.gradient(x, pictures, torch.full((len(x), 1), 0.1), torch.Generator())
+    adversary.critic.eval()
+    with torch.no_grad():
+        before, after = (adversary.critic(p)[0].mean() for p in (pictures, pictures - 0.01 * push / push.abs().max()))
+    assert after > before
+
+
+def test_the_critic_learns_to_tell_faces_from_noise(adversary: Adversary, data: Dataset) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = photographs(data, 16)
+    losses = [adversary.learn(x, torch.rand_like(x), generator) for _ in range(60)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_the_latents_are_those_of_the_aggregate_posterior(adversary: Adversary) -> None:
+    z = adversary.latents(20_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(z.mean(0), adversary.mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(z.T.cov(), adversary.factor @ adversary.factor.T, atol=0.1, rtol=0)
+
+
+# --- in the loop
+
+
+def test_the_encoder_is_final_when_the_critic_comes_in(data: Dataset, finished: Path, tmp_path: Path) -> None:
+    train(conv(adversarial=0.0, steps=6), data, tmp_path / "before", device="cpu", progress=False)
+    before, after = checkpoint.load(tmp_path / "before")[0], checkpoint.load(finished)[0]
+    # Half of the cosine is not half of a longer run's; what matters is that model and average agree and stay.
+    assert {"critic", "critic_optimizer"} <= set(after)
+    assert "critic" not in before
+    for name, tensor in after["ema"].items():
+        if name.startswith("encoder."):
+            torch.testing.assert_close(tensor, after["model"][name], atol=1e-6, rtol=1e-5)
+    assert any(
+        not torch.equal(after["model"][name], after["ema"][name]) for name in after["ema"] if "decoder" in name
+    )
+
+
+@pytest.mark.parametrize("stop", [3, 6, 9])
+def test_a_run_with_a_critic_resumes_bit_for_bit(
+    stop: int, data: Dataset, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    from morphing_faces.train.loop import Interrupted
+
+    at_step(monkeypatch, stop - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train(conv(), data, tmp_path / "run", device="cpu", progress=False)
+    assert checkpoint.load(tmp_path / "run")[1]["step"] == stop
+    train(conv(), data, tmp_path / "run", device="cpu", progress=False)
+    assert_same_checkpoint(finished, tmp_path / "run")
+
+
+def test_a_convolutional_run_exports_to_a_bundle_that_draws_the_same(
+    data: Dataset, finished: Path, tmp_path: Path
+) -> None:
+    manifest = export(finished, data, tmp_path / "bundle", licence="none", probes=64)
+    assert manifest["training"]["recipe"]["network"] == "conv"
+    model = mf.load(tmp_path / "bundle")
+    assert model.image_shape == (32, 32, 3)
+    for face in model.bundle.golden()["faces"]:
+        assert np.isfinite(model.decode(face["u"])).all()
+    means = model.encode(data.images[data.rows("train")]).mean
+    assert np.abs(means.mean(0)).max() < 0.5
+
+
+def test_neighbouring_pixels_are_treated_alike() -> None:
+    """No checkerboard at the start: over many latents, even and odd columns and rows vary alike."""
+    torch.manual_seed(0)
+    model = VAE(conv(), (32, 32, 3)).eval()
+    with torch.no_grad():
+        model.decoder.picture.bias.zero_()
+        spread = model.decode(torch.randn(256, 8))[0].std(0).mean(0)
+    parts = [spread[a::2, b::2].mean().item() for a, b in itertools.product((0, 1), (0, 1))]
+    assert max(parts) / min(parts) < 2
