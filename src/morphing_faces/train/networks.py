@@ -154,7 +154,7 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = self.smallest(self.first(z).reshape(-1, self.width, SMALLEST, SMALLEST))
         for level, project in enumerate(self.wider):
-            h = F.interpolate(project(h), scale_factor=2.0, mode="nearest")
+            h = F.interpolate(project(h), scale_factor=2.0, mode="bilinear")  # "nearest" leaves a grid in the picture
             if level < len(self.blocks):
                 blocks = self.blocks[level]
                 assert isinstance(blocks, nn.ModuleList)
