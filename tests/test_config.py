@@ -55,7 +55,13 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("network", "gan", "'mlp'"),
+        ("network", "gan", "'mlp' or 'conv'"),
+        ("network", "conv", "'shared' when network is 'conv'"),
+        ("sigma", "none", "'picture' or 'shared'"),
+        ("adversarial", -0.1, "0 or more"),
+        ("critic_shift", -1, "0 or more"),
+        ("critic_learning_rate", 0.0, "more than 0 and finite"),
+        ("critic_colour", 1.0, "at least 0 and less than 1"),
         ("precision", "fp8", "'auto', 'bf16' or 'fp32'"),
         ("compile", "yes", "'auto', 'on' or 'off'"),
         ("latent_size", 1, "at least 2"),
@@ -78,7 +84,12 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(key: str, value: Any, allowed: str) -> None:
-    assert refusal({key: value}) == f"{key} = {value!r}: must be {allowed}"
+    said = "sigma = 'picture'" if value == "conv" else f"{key} = {value!r}"
+    assert refusal({key: value}) == f"{said}: must be {allowed}"
+
+
+def test_both_networks_have_as_many_levels() -> None:
+    assert refusal({"decoder_widths": [8, 4]}) == "decoder_widths = (8, 4): must be as many widths as encoder_widths, 5"
 
 
 @pytest.mark.parametrize("widths", [[], [0], [64, -1]])

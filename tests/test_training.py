@@ -200,7 +200,7 @@ def test_other_pictures_are_refused_with_their_folder(data: Dataset, tmp_path: P
     run(small(steps=1), data, tmp_path / "run")
     np.save(tmp_path / "others.npy", drawn_faces(90, size=8, seed=10))
     prepare([str(tmp_path / "others.npy")], tmp_path / "others", size=8, grey=True, progress=False)
-    with pytest.raises(ValueError, match="was begun on other pictures") as caught:
+    with pytest.raises(ValueError, match="was trained on other pictures") as caught:
         run(small(steps=1), open_dataset(tmp_path / "others"), tmp_path / "run")
     assert str(tmp_path / "others") in one_line(str(caught.value))
     assert "into a new folder" in str(caught.value)

@@ -347,7 +347,12 @@ def info(name: str | None) -> None:
     for title in ("training", "figures"):
         click.echo(title)
         for key, value in manifest[title].items():
-            click.echo(f"  {key:<26}{_short(value)}")
+            if key == "evaluation":
+                from .train.evaluate import table
+
+                click.echo("  " + table(model.name, value).replace("\n", "\n  "))
+            else:
+                click.echo(f"  {key:<26}{_short(value)}")
     click.echo("dimension  latent  share of the visible change  KL (nats)  active")
     for number, entry in enumerate(manifest["dimensions"]):
         values = f"{entry.get('share', 0):>27.1%}{entry.get('kl', 0):>11.2f}{'yes' if entry.get('active') else 'no':>8}"
@@ -450,7 +455,8 @@ def evaluate(
     say = (lambda what: click.echo(f"measuring {what} ...", err=True)) if sys.stderr.isatty() else (lambda _: None)
     figures = measure(model, open_dataset(data), settings, say)
     if write:
-        model.bundle.note(evaluation=figures)
+        # Not KL by dimension: the manifest has it already, from many more pictures.
+        model.bundle.note(evaluation={key: value for key, value in figures.items() if key != "kl_per_dimension"})
     click.echo(json.dumps(figures, indent=1) if as_json else table(model.name, figures))
 
 
