@@ -332,11 +332,24 @@ def test_three_channels_any_shape_and_any_name(visit: Visit, serve: Serve, colou
     assert code[2] == [3, 0, 5]
 
 
-def test_threads_are_used_where_the_page_is_isolated(visit: Visit, tiny: str) -> None:
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (4, 3), (64, 4)])
+def test_threads_are_used_where_the_page_is_isolated(
+    cores: int, threads: int, visit: Visit, tiny: str, tiny_bundle: Path
+) -> None:
     page = blank(visit, tiny)
+
+    def with_cores(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace("navigator.hardwareConcurrency", str(cores)))
+
+    page.route("**/worker.js", with_cores)
     assert load(page, "tiny") is None
-    cores = page.evaluate("navigator.hardwareConcurrency")
-    assert page.evaluate("[crossOriginIsolated, model.threads]") == [True, min(4, cores)]
+    assert page.evaluate("[crossOriginIsolated, model.threads]") == [True, threads]
+    model = mf.load(tiny_bundle)
+    u = model.sample(1)
+    pixels = np.array(page.evaluate("async (u) => Array.from(await model.decode(new Float32Array(u)))", u[0].tolist()))
+    expected = to_uint8(model.decode(u))[0, :, :, 0].ravel()
+    assert np.abs(pixels.reshape(-1, 4)[:, 0] - expected.astype(int)).max() <= 2
 
 
 def test_the_newest_request_wins_and_passes_the_queue(visit: Visit, tiny: str) -> None:

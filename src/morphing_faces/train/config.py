@@ -44,7 +44,7 @@ class Config:
         256,
         320,
     )  # conv: channels at half the picture's side, at a quarter, ... down to 4x4; so the side is 8, 16, 32, 64, 128, ...
-    decoder_widths: tuple[int, ...] = (320, 256, 128, 64, 24)  # conv: channels from 4x4 up; as many as encoder_widths
+    decoder_widths: tuple[int, ...] = (320, 192, 112, 48, 24)  # conv: channels from 4x4 up; as many as encoder_widths
     sigma: str = (
         "picture"  # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all
     )

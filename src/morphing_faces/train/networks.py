@@ -138,11 +138,10 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.width = widths[0]
         self.first = nn.Linear(latent_size, widths[0] * SMALLEST**2)
-        self.smallest = Residual(widths[0])
-        self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         self.blocks = nn.ModuleList(
-            nn.ModuleList([Bottleneck(width, latent_size), Bottleneck(width, latent_size)]) for width in widths[1:-1]
+            nn.ModuleList([Bottleneck(width, latent_size), Bottleneck(width, latent_size)]) for width in widths[:-1]
         )
+        self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         self.norm = group_norm(widths[-1])
         self.picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
 
@@ -152,14 +151,12 @@ class ConvDecoder(nn.Module):
         return [self.first, *(style for style in styles if style is not None)]
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.smallest(self.first(z).reshape(-1, self.width, SMALLEST, SMALLEST))
-        for level, project in enumerate(self.wider):
+        h = self.first(z).reshape(-1, self.width, SMALLEST, SMALLEST)
+        for blocks, project in zip(self.blocks, self.wider, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
+            for block in blocks:
+                h = block(h, z)
             h = F.interpolate(project(h), scale_factor=2.0, mode="bilinear")  # "nearest" leaves a grid in the picture
-            if level < len(self.blocks):
-                blocks = self.blocks[level]
-                assert isinstance(blocks, nn.ModuleList)
-                for block in blocks:
-                    h = block(h, z)
         return F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
 
 

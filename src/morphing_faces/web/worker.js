@@ -244,9 +244,12 @@ function script(address) {
   });
 }
 
-/** How many threads the runtime may use: more than one only where the page is cross-origin isolated. */
+/**
+ * How many threads the runtime may use: more than one only where the page is cross-origin isolated, and one core fewer
+ * than there are, for the page itself draws on one: with all of them a hover shows fewer frames, not more.
+ */
 function threads() {
-  return self.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1)) : 1;
+  return self.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, (navigator.hardwareConcurrency || 1) - 1)) : 1;
 }
 
 /**
