@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -404,3 +405,12 @@ def test_a_change_to_a_vendored_file_is_found(vendor: ModuleType) -> None:
         assert words in faults
     (vendor.VENDOR / "old-1.0").mkdir()
     assert "package.json pins" in vendor.check()[0]
+
+
+def test_every_module_of_the_page_is_asked_for_at_once() -> None:
+    """Else a browser learns of them one after the other, and the runtime starts later."""
+    folder = files("morphing_faces").joinpath("web")
+    page = folder.joinpath("index.html").read_text(encoding="utf-8")
+    asked = set(re.findall(r'(?:href|src)="([a-z0-9-]+\.js)"', page))
+    started = {"worker.js"}  # not a module of the page's: the worker's own
+    assert asked == {entry.name for entry in folder.iterdir() if entry.name.endswith(".js")} - started
