@@ -283,7 +283,10 @@ def test_it_ends_with(desk: Desk, how: str) -> None:
     assert "Traceback" not in desk.output.read_text()
 
 
-def test_ctrl_c_closes_it(desk: Desk) -> None:
+@pytest.mark.parametrize("walking", [False, True])
+def test_ctrl_c_closes_it_and_in_the_middle_of_a_frame_too(walking: bool, desk: Desk) -> None:
+    if walking:
+        desk.say("walk")  # frame after frame
     desk.process.send_signal(signal.SIGINT)
     assert desk.ends() == 130
     assert "Traceback" not in desk.output.read_text()

@@ -115,7 +115,7 @@ def open_window(bundle: str | None, seed: int, prompt: bool) -> None:
 
     def interrupt(_number: int, _frame: Any) -> None:
         interrupted.append(True)
-        view.close()
+        view.leaving = True  # not close(): this may be the middle of a frame, which goes on drawing afterwards
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)

@@ -101,6 +101,7 @@ class Window:
         self.message, self.message_is_error = "", False
         self.walk_from: tuple[np.ndarray, float] | None = None  # where the running step of a walk began, and when
         self.commands: queue.Queue[tuple[str, tuple[Any, ...], Future[str]]] = queue.Queue()
+        self.leaving = False  # set it from anywhere, a signal's handler too: the window closes between two frames
         self.closed = False
         self.frames = 0
         self.last_frame = 0.0
@@ -279,6 +280,8 @@ class Window:
         self._want_frame()
 
     def _poll(self) -> None:
+        if self.leaving and not self.closed:
+            self.close()
         while not self.closed:
             try:
                 verb, arguments, future = self.commands.get_nowait()
