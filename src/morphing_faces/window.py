@@ -306,16 +306,20 @@ class Window:
     # --- drawing
 
     def _want_frame(self) -> None:
-        if self.frame_due or self.closed:
+        if self.frame_due or self._gone():
             return
         self.frame_due = True
         wait = FRAME_MS - int(1000 * (time.monotonic() - self.last_frame))
         self.frame_timer.interval = max(1, wait)
         self.frame_timer.start()
 
+    def _gone(self) -> bool:
+        """Whether the window is closed or closing: matplotlib takes the canvas away first and tells it afterwards."""
+        return self.closed or self.figure.canvas is not self.canvas
+
     def _frame(self) -> None:
         self.frame_due = False
-        if self.closed or self.background is None:
+        if self._gone() or self.background is None:
             return
         self.last_frame = time.monotonic()
         self._show_pointer()
@@ -383,6 +387,8 @@ class Window:
         self._lay_out()
 
     def _on_draw(self, _event: Any) -> None:
+        if self._gone():
+            return
         self.background = self.canvas.copy_from_bbox(self.figure.bbox)
         if self.face.pixels is None:
             self.face.show(self.model.decode(self.session.z)[0])
