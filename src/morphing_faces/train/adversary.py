@@ -43,8 +43,8 @@ class Adversary:
         u = torch.randn(count, len(self.mean), generator=generator, device=self.mean.device)
         return self.mean + u @ self.factor.T
 
-    def learn(self, x: Tensor, pictures: Tensor, generator: torch.Generator) -> float:
-        """One step of the critic on photographs and the decoder's ``pictures``; returns its hinge loss."""
+    def learn(self, x: Tensor, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """One step of the critic on photographs and the decoder's ``pictures``; returns its hinge loss, a scalar."""
         both = torch.cat([x, pictures.detach()])
         scores, _ = self.network(disturb(both, draw(len(both), self.config, generator, both.device)))
         loss = F.relu(1 - scores[: len(x)]).mean() + F.relu(1 + scores[len(x) :]).mean()
@@ -53,7 +53,7 @@ class Adversary:
         norm = torch.nn.utils.clip_grad_norm_(self.critic.parameters(), 10.0)
         if torch.isfinite(norm):
             self.optimizer.step()
-        return float(loss.item())
+        return loss.detach()  # not read here: reading makes a GPU wait
 
     def gradient(self, x: Tensor, pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """What to add to the loss's gradient at ``pictures``, the reconstructions of ``x`` and after them new faces.

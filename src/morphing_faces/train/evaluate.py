@@ -62,6 +62,7 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
     held_out, train = dataset.rows("held_out"), dataset.rows("train")
     if len(held_out) < 8 or len(train) < 8:
         raise ValueError(f"{dataset.folder} holds out {len(held_out)} pictures of {len(dataset.images)}: give it more")
+    describer = Describer() if settings.faces else None  # what is missing is said before minutes of work, not after
     say("bounds")
     figures: dict[str, Any] = {"pictures": len(held_out), "seed": settings.seed}
     figures |= bounds(model, dataset, settings)
@@ -73,9 +74,8 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
         say("eigenfaces")
         pca = Eigenfaces(dataset, model.latent_size)
         reference["eigenfaces"] = reconstruction(dataset, held_out, pca.reconstruct)
-    if settings.faces:
+    if describer:
         say("faces of the prior")
-        describer = Describer()
         rng = np.random.default_rng(settings.seed)
         real = dataset.images[spread(held_out, settings.samples)]
         seen = describer.describe(real)
@@ -126,25 +126,21 @@ def bounds(model: Model, dataset: Dataset, settings: Settings) -> dict[str, Any]
         x = dataset.images[part] / np.float32(255)
         return np.square(model.decode(u) - x).reshape(len(part), -1).sum(1, dtype=np.float64)
 
-    def noisy(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        return mean + std * rng.standard_normal(mean.shape, np.float32)
+    def drawn_errors(of: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        parts = [slice(first, first + 64) for first in range(0, len(of), 64)]
+        noise = (rng.standard_normal(mean[part].shape, np.float32) for part in parts)
+        errors = [squared_error(of[p], mean[p] + std[p] * n) for p, n in zip(parts, noise, strict=True)]
+        return np.concatenate(errors)
 
     # sigma: the maximum-likelihood value on training pictures, as a shared sigma ends up in training.
-    mean, std = codes(model, dataset, train)
-    errors = [
-        squared_error(train[i : i + 64], noisy(mean[i : i + 64], std[i : i + 64])) for i in range(0, len(train), 64)
-    ]
-    sigma = math.sqrt(float(np.concatenate(errors).mean()) / count)
+    sigma = math.sqrt(float(drawn_errors(train, *codes(model, dataset, train)).mean()) / count)
 
     def log_likelihood(error: np.ndarray) -> np.ndarray:
         return -0.5 * (error / sigma**2 + count * (2 * math.log(sigma) + LOG_2_PI))
 
     mean, std = codes(model, dataset, rows)
     kl = 0.5 * (np.square(mean) + np.square(std) - 1 - 2 * np.log(std))
-    errors = [
-        squared_error(rows[i : i + 64], noisy(mean[i : i + 64], std[i : i + 64])) for i in range(0, len(rows), 64)
-    ]
-    elbo = log_likelihood(np.concatenate(errors)) - kl.sum(1, dtype=np.float64)
+    elbo = log_likelihood(drawn_errors(rows, mean, std)) - kl.sum(1, dtype=np.float64)
 
     # log 1/k sum p(x|u) p(u) / q(u|x), u ~ q: Burda et al. (2016), arXiv:1509.00519; the bound tightens with k.
     chosen = spread(np.arange(len(rows)), settings.pictures)

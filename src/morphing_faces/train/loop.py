@@ -160,7 +160,7 @@ def _train(
             loss = (kl_weight * kl - log_likelihood) / x[0].numel()
             if adversary:
                 with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
-                    metrics["critic"] = adversary.learn(x, pictures, noise_source)
+                    hinge = adversary.learn(x, pictures, noise_source)
                     push = adversary.gradient(x, pictures, log_sigma.detach().exp(), noise_source)
                 loss = loss + (pictures * push).sum()
             optimizer.zero_grad(set_to_none=True)
@@ -193,6 +193,7 @@ def _train(
                     "gradient_norm": norm.item(),
                     "pictures_per_second": (step - resumed_at) * config.batch / (time.monotonic() - started),
                     "bad_steps": bad_steps,
+                    **({"critic": hinge.item()} if adversary else {}),
                 }
                 bar.set_postfix_str(_summary(metrics), refresh=False)
                 if writer and step % (10 * LOG_EVERY) == 0:
