@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from morphing_faces.train.config import Config, from_dict, recipe
 from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.export import export
-from morphing_faces.train.loop import train
+from morphing_faces.train.loop import Interrupted, train
 from morphing_faces.train.networks import VAE, ConvDecoder
 from morphing_faces.train.prepare import prepare
 from test_training import assert_same_checkpoint, at_step
@@ -191,14 +192,25 @@ def test_a_run_with_a_critic_resumes_bit_for_bit(
     import os
     import signal
 
-    from morphing_faces.train.loop import Interrupted
-
     at_step(monkeypatch, stop - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         train(conv(), data, tmp_path / "run", device="cpu", progress=False)
     assert checkpoint.load(tmp_path / "run")[1]["step"] == stop
     train(conv(), data, tmp_path / "run", device="cpu", progress=False)
     assert_same_checkpoint(finished, tmp_path / "run")
+
+
+def test_a_critic_that_has_not_come_in_can_still_be_changed_and_one_that_has_cannot(
+    data: Dataset, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 3, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(conv(adversarial=0.7, critic_widths=[4, 6]), data, tmp_path / "run", device="cpu", progress=False)
+    train(conv(), data, tmp_path / "run", device="cpu", progress=False)
+    assert_same_checkpoint(finished, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"adversarial was 0\.2, now 0\.7"):
+        train(conv(adversarial=0.7), data, tmp_path / "run", device="cpu", progress=False)
 
 
 def test_a_convolutional_run_exports_to_a_bundle_that_draws_the_same(

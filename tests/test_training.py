@@ -23,7 +23,7 @@ import torch
 
 from conftest import Run, drawn_faces
 from morphing_faces.train import checkpoint, loop
-from morphing_faces.train.config import Config, from_dict
+from morphing_faces.train.config import Config, from_dict, from_toml
 from morphing_faces.train.data import Dataset, batches, epoch_order, open_dataset, steps_in_epoch
 from morphing_faces.train.loop import Interrupted, learning_rate, look, train
 from morphing_faces.train.networks import VAE
@@ -182,18 +182,41 @@ def test_a_finished_run_is_not_trained_further(data: Dataset, tmp_path: Path) ->
 
 
 def test_other_settings_are_refused_with_each_key_and_both_values(data: Dataset, tmp_path: Path) -> None:
-    run(small(steps=2), data, tmp_path / "run")
+    run(small(steps=3), data, tmp_path / "run")
     content = (tmp_path / "run" / checkpoint.FILE).read_bytes()
     with pytest.raises(ValueError, match="was begun with other settings") as caught:
-        run(small(steps=3, batch=10), data, tmp_path / "run")
+        run(small(steps=4, batch=10), data, tmp_path / "run")
     message = one_line(str(caught.value))
     assert "batch was 20, now 10" in message
-    assert "steps was 2, now 3" in message
+    assert "steps was 3, now 4" in message
     assert "into a new folder" in message
     assert str(tmp_path / "run") in message
     assert "seed" not in message
     assert (tmp_path / "run" / checkpoint.FILE).read_bytes() == content
-    run(small(steps=2, checkpoint_minutes=1.0, max_bad_steps=3), data, tmp_path / "run")  # these change no result
+    run(small(steps=3, checkpoint_minutes=1.0, max_bad_steps=3), data, tmp_path / "run")  # these change no result
+
+
+def test_a_run_whose_learning_rate_rests_can_be_made_longer(data: Dataset, tmp_path: Path) -> None:
+    config = small(steps=9, cooldown=3)
+    run(config, data, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 4, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            run(small(steps=7, cooldown=2, adversarial_from=8), data, tmp_path / "longer")
+    run(config, data, tmp_path / "longer")
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "longer")
+    assert from_toml(tmp_path / "longer" / "config.toml") == config
+    with pytest.raises(ValueError, match="steps was 9, now 20"):  # by now it has fallen
+        run(small(steps=20, cooldown=3), data, tmp_path / "longer")
+
+
+def test_a_run_whose_learning_rate_will_have_fallen_is_not_made_shorter(data: Dataset, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 4, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            run(small(steps=9, cooldown=3), data, tmp_path / "run")
+    with pytest.raises(ValueError, match="steps was 9, now 6"):
+        run(small(steps=6, cooldown=3), data, tmp_path / "run")
 
 
 def test_other_pictures_are_refused_with_their_folder(data: Dataset, tmp_path: Path) -> None:
@@ -355,6 +378,17 @@ def test_the_learning_rate_warms_up_to_its_peak_and_ends_where_it_should() -> No
     assert rates[60] == pytest.approx((2.0 + 0.2) / 2)  # half way down the cosine
     assert rates[110] == pytest.approx(0.2)
     assert learning_rate(config, 1000) == pytest.approx(0.2)
+
+
+def test_the_learning_rate_rests_and_then_falls_over_the_cooldown() -> None:
+    config = Config(learning_rate=2.0, learning_rate_end=0.1, warmup=10, steps=110, cooldown=40)
+    rates = [learning_rate(config, step) for step in range(111)]
+    assert rates[10:71] == pytest.approx([2.0] * 61)
+    assert all(a > b for a, b in itertools.pairwise(rates[70:]))
+    assert rates[80] == pytest.approx((2.0 + 0.2) / 2)  # 1 - sqrt(1/4)
+    assert rates[110] == pytest.approx(0.2)
+    short = Config(learning_rate=2.0, warmup=10, steps=20, cooldown=40)
+    assert learning_rate(short, 10) == 2.0
 
 
 def test_the_learning_rate_without_warm_up_begins_at_its_peak() -> None:

@@ -79,25 +79,6 @@ class Adversary:
             dist.all_reduce(sizes)
         return gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint keeps, by group."""
-        moments = {
-            f"{key}/{name}": self.optimizer.state[p][key]
-            for name, p in self.critic.named_parameters()
-            if p in self.optimizer.state
-            for key in ("exp_avg", "exp_avg_sq", "step")
-        }
-        return {"critic": dict(self.critic.state_dict()), "critic_optimizer": moments}
-
-    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
-        """Go on from what ``tensors`` gave."""
-        self.critic.load_state_dict(groups["critic"])
-        moments = groups["critic_optimizer"]
-        for name, p in self.critic.named_parameters():
-            if f"step/{name}" in moments:
-                entry = {key: torch.empty_like(p).copy_(moments[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[p] = {"step": moments[f"step/{name}"], **entry}
-
 
 def draw(count: int, config: Config, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
     """A disturbance of ``count`` pictures, as in Zhao et al. (2020), arXiv:2006.10738: shifts and colours."""

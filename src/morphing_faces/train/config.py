@@ -79,9 +79,12 @@ class Config:
 
     # --- the optimizer
     batch: int = 256  # pictures a step, over all processes together
-    steps: int = 20_000  # length of the run; the learning rate's cosine ends here
+    steps: int = 20_000  # length of the run; the learning rate ends here
     learning_rate: float = 1e-3  # peak
-    learning_rate_end: float = 0.02  # the cosine's end, as a fraction of the peak
+    learning_rate_end: float = 0.02  # what is left of it at the end, as a fraction of the peak
+    # 0: the learning rate follows half a cosine over the whole run. More: it rests at the peak and falls over this many
+    # last steps, so that a run can be made longer for as long as it has not begun to fall.
+    cooldown: int = 0
     warmup: int = 500  # steps over which the learning rate grows from 0: AdamW's second moments are noise at first
     beta_2: float = 0.99  # a shorter memory than 0.999: gradients of a VAE change scale as sigma shrinks
     weight_decay: float = 0.01  # decoupled (AdamW), on matrices only
@@ -114,7 +117,7 @@ class Config:
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "feature_matching", "critic_shift"):  # fmt: skip
+                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..files import whole_file
 from . import checkpoint
 from .adversary import Adversary
-from .config import Config, from_toml
+from .config import FIELDS, Config, from_toml
 from .coordinates import encode_all, to_pictures, whitening
 from .data import Dataset, batches, must_belong, spread
 from .networks import VAE
@@ -67,18 +67,20 @@ def _train(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config)
-    step, bad_steps, seconds = 0, 0, 0.0
+    step, bad_steps, seconds, critic_steps = 0, 0, 0.0, 0
     critic: dict[str, dict[str, Tensor]] = {}
 
     if checkpoint.has_one(run):
-        _check_same_run(run, config, dataset)
         groups, state = checkpoint.load(run)
+        _check_same_run(run, config, dataset, state["step"])
+        if rank == 0:
+            _write_text(run / "config.toml", config.to_toml())
         checkpoint.load_into(model, groups["model"], run)
         checkpoint.load_into(average, groups["ema"], run)
-        if state["optimizer_steps"]:  # 0 when no step has been finite yet
-            _load_optimizer(optimizer, model, groups["optimizer"], state["optimizer_steps"])
+        checkpoint.load_moments(optimizer, model, groups.get("optimizer", {}), state["optimizer_steps"])
         step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
         critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
+        critic_steps = state.get("critic_steps", 0)
     elif rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         _write_text(run / "config.toml", config.to_toml())
@@ -100,20 +102,17 @@ def _train(
     def save() -> None:
         nonlocal metrics
         if rank == 0:
-            names = {id(p): name for name, p in model.named_parameters()}
-            moments = {
-                f"{key}/{names[id(p)]}": value
-                for p, entry in optimizer.state.items()
-                for key, value in entry.items()
-                if key != "step"
-            }
-            steps = [int(entry["step"]) for entry in optimizer.state.values()]
+            moments, optimizer_steps = checkpoint.moments(optimizer, model)
             state = {
-                "step": step, "bad_steps": bad_steps, "seconds": elapsed(), "optimizer_steps": max(steps, default=0),
+                "step": step, "bad_steps": bad_steps, "seconds": elapsed(), "optimizer_steps": optimizer_steps,
                 "machine": machine(device, world),
             }  # fmt: skip
             groups = {"model": model.state_dict(), "ema": average.state_dict(), "optimizer": moments}
-            groups |= adversary.tensors() if adversary else {}
+            if adversary:
+                groups["critic"] = adversary.critic.state_dict()
+                groups["critic_optimizer"], state["critic_steps"] = checkpoint.moments(
+                    adversary.optimizer, adversary.critic
+                )
             checkpoint.save(run, groups, state)
             metrics = {**metrics, **look(average, dataset, run / "sheets" / f"step-{step:07d}.png", config.mirror)}
             _append_json(run / "log.jsonl", {"step": step, "seconds": round(elapsed(), 1), **metrics})
@@ -139,7 +138,9 @@ def _train(
                 torch.manual_seed(config.seed + 1)
                 adversary = Adversary(config, model, dataset, world)
                 if critic:
-                    adversary.restore(critic)
+                    checkpoint.load_into(adversary.critic, critic["critic"], run)
+                    moments = critic.get("critic_optimizer", {})
+                    checkpoint.load_moments(adversary.optimizer, adversary.critic, moments, critic_steps)
                 network = _wrap(model, world, use_compile)
 
             # Augmentation and noise come from a generator of their own, seeded by the step: resuming is exact.
@@ -218,12 +219,23 @@ def _train(
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """Linear warm-up to the peak, then half a cosine down to ``learning_rate_end`` times the peak."""
+    """Linear warm-up to the peak, then down to ``learning_rate_end`` times the peak.
+
+    Down by half a cosine over the rest of the run; or, with ``cooldown``, over that many last steps by one minus the
+    square root of what is done of them (Hagele et al., 2024, arXiv:2405.18392).
+    """
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    first = falls_from(config)
+    done = min(max(step - first, 0) / max(config.steps - first, 1), 1.0)
+    left = 1 - math.sqrt(done) if config.cooldown else 0.5 * (1 + math.cos(math.pi * done))
     end = config.learning_rate_end
-    return config.learning_rate * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+    return config.learning_rate * (end + (1 - end) * left)
+
+
+def falls_from(config: Config) -> int:
+    """The step from which on the learning rate falls."""
+    return max(config.steps - config.cooldown, config.warmup) if config.cooldown else config.warmup
 
 
 def make_optimizer(model: VAE, config: Config) -> torch.optim.Optimizer:
@@ -396,10 +408,16 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
 
-def _check_same_run(run: Path, config: Config, dataset: Dataset) -> None:
+def _check_same_run(run: Path, config: Config, dataset: Dataset, step: int) -> None:
     saved = from_toml(run / "config.toml")
     free = {"checkpoint_minutes", "max_bad_steps"}  # may change between two parts of a run: they change no result
-    changed = [k for k in Config.__dataclass_fields__ if k not in free and getattr(saved, k) != getattr(config, k)]
+    # Nor does what lies ahead: the end, where the learning rate still rests, and a critic that has not come in yet.
+    if step <= min(falls_from(saved), falls_from(config)):
+        free |= {"steps", "cooldown"}
+    without = {each.adversarial_from if each.adversarial else math.inf for each in (saved, config)}
+    if step <= min(without):
+        free |= {"adversarial", "adversarial_from", "feature_matching", *(k for k in FIELDS if k.startswith("critic_"))}
+    changed = [k for k in FIELDS if k not in free and getattr(saved, k) != getattr(config, k)]
     if changed:
         listed = ", ".join(f"{k} was {getattr(saved, k)!r}, now {getattr(config, k)!r}" for k in changed)
         raise ValueError(
@@ -412,15 +430,6 @@ def _wrap(model: VAE, world: int, use_compile: bool) -> Any:
     """The model as the loop calls it; made anew when the encoder is frozen, for what has no gradient is not averaged."""
     network: Any = DistributedDataParallel(model) if world > 1 else model
     return torch.compile(network) if use_compile else network
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, model: VAE, tensors: dict[str, Tensor], steps: int) -> None:
-    for name, p in model.named_parameters():
-        if f"exp_avg/{name}" not in tensors:  # a parameter that has had no gradient yet
-            continue
-        # In the weight's own memory format: the fused optimizer walks both as they lie in memory.
-        entry = {key: torch.empty_like(p).copy_(tensors[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[p] = {"step": torch.tensor(float(steps), device=p.device), **entry}
 
 
 def _tensorboard(run: Path) -> Any:
