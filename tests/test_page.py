@@ -178,7 +178,7 @@ def test_a_still_face_and_the_progress_are_there_before_the_model(visit: Visit, 
     colours = "new Set(document.getElementById('face').getContext('2d').getImageData(9, 9, 400, 400).data).size"
     until(lambda: page.evaluate(colours) > 20, "a still face is there")
     assert page.get_attribute("body", "data-state") == "loading"
-    assert re.search(r"of \d+\.\d MB", hand["#loading-text"].inner_text())
+    until(lambda: re.search(r"of \d+\.\d MB", hand["#loading-text"].inner_text()), "the way to go is told")
     assert hand["#random"].is_disabled()
     held[0].continue_()
     hand["body[data-state=ready]"].wait_for()

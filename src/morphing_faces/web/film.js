@@ -60,7 +60,8 @@ export class Film {
   add(pixels, at = performance.now() - this.#begun) {
     if (this.format === "webm") return paint(this.#canvas, pixels, this.shape);
     const last = this.#frames.at(-1);
-    if (last && at - last.at < GIF_FRAME) last.pixels = pixels;
+    const first = this.#frames.length < 2; // a film begins with the face that was there
+    if (last && !first && at - last.at < GIF_FRAME) last.pixels = pixels;
     else this.#frames.push({ pixels, at });
   }
 
