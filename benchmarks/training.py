@@ -27,6 +27,7 @@ from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.loop import has_bf16, train
 from morphing_faces.train.networks import VAE
+from pythae_vae import networks
 
 LIMIT = 2.0
 
@@ -64,31 +65,10 @@ def theirs(config: Config, dataset: Dataset, steps: int) -> float:
     """Pictures a second of pythae's trainer on the same encoder and decoder, in fp32: its amp is for GPUs only."""
     from pythae import models
     from pythae.data.datasets import BaseDataset
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
     torch.manual_seed(0)
-    own = VAE(config, dataset.image_shape)
-
-    class Encoder(BaseEncoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = own.encoder
-
-        def forward(self, x: torch.Tensor) -> Any:
-            mean, log_variance = self.network(x)
-            return ModelOutput(embedding=mean, log_covariance=log_variance)
-
-    class Decoder(BaseDecoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = own.decoder
-
-        def forward(self, z: torch.Tensor) -> Any:
-            picture = self.network(z)
-            return ModelOutput(reconstruction=picture[0] if isinstance(picture, tuple) else picture)
-
+    encoder, decoder = networks(VAE(config, dataset.image_shape))
     height, width, channels = dataset.image_shape
     count = steps * config.batch
     rows = dataset.rows("train")[:count]
@@ -98,8 +78,8 @@ def theirs(config: Config, dataset: Dataset, steps: int) -> float:
             models.VAEConfig(
                 input_dim=(channels, height, width), latent_dim=config.latent_size, reconstruction_loss="mse"
             ),
-            encoder=Encoder(),
-            decoder=Decoder(),
+            encoder=encoder,
+            decoder=decoder,
         )
         settings = BaseTrainerConfig(
             output_dir=folder,

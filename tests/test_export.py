@@ -100,6 +100,13 @@ def test_the_bundle_encodes_the_training_pictures_to_mean_zero_and_variance_one(
     assert np.abs(code.mean.var(0) + np.square(code.std).mean(0) - 1).max() < 0.05
 
 
+def test_the_prior_alone_is_only_turned(raw: VAE, tiny_run: Path, data: Dataset) -> None:
+    turned = find_coordinates(raw, None, probes=512, seed=0)
+    assert not turned.mean.any()
+    torch.testing.assert_close(turned.matrix @ turned.matrix.T, torch.eye(32, dtype=torch.float64))
+    assert (turned.share[:-1] >= turned.share[1:]).all()
+
+
 def test_the_shares_descend_and_sum_to_one(coordinates: Coordinates, tiny_bundle: Path) -> None:
     share = coordinates.share
     assert (share[:-1] >= share[1:]).all()

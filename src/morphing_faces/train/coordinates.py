@@ -89,12 +89,17 @@ class Coordinates:
     share: Tensor
 
 
-def find_coordinates(model: VAE, posterior: Posterior, probes: int, seed: int) -> Coordinates:
+def find_coordinates(model: VAE, posterior: Posterior | None, probes: int, seed: int) -> Coordinates:
     """Whiten the aggregate posterior, then turn it so that dimension 0 changes the picture most. All float64.
 
-    The sign of a dimension is chosen so that growing ``u`` brightens the picture.
+    Without a posterior the prior is only turned: u ~ N(0, I) is then the raw latent's own N(0, I). The sign of a
+    dimension is chosen so that growing ``u`` brightens the picture.
     """
-    mean, factor = whitening(posterior)
+    if posterior:
+        mean, factor = whitening(posterior)
+    else:
+        mean = torch.zeros(model.latent_size, dtype=torch.float64)
+        factor = torch.eye(model.latent_size, dtype=torch.float64)
     gram = effect(model, mean, factor, probes, seed)
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(0), vectors.flip(1)

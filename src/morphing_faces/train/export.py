@@ -100,9 +100,19 @@ def fold(model: VAE, coordinates: Coordinates) -> None:
 
 
 def export(
-    run: Path, dataset: Dataset, out: Path, *, licence: str, overwrite: bool = False, probes: int = 32_768
+    run: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    licence: str,
+    overwrite: bool = False,
+    probes: int = 32_768,
+    prior: bool = False,
 ) -> dict[str, Any]:
     """Write the bundle of ``run`` into the folder ``out`` and return its manifest.
+
+    With ``prior`` the coordinates leave the aggregate posterior out: u ~ N(0, I) is the raw latent's prior, which shows
+    what a VAE's samples look like without them.
 
     Raises :class:`Disagreement` when PyTorch and ONNX Runtime differ by more than 1e-4 in fp32, or the fp16 weights
     change pictures by more than 1/255 at the 99.9th percentile; then nothing is written.
@@ -118,7 +128,7 @@ def export(
         raise ValueError(
             f"{dataset.folder} has {len(rows)} training pictures, fewer than the {config.latent_size} latent dimensions"
         )
-    coordinates = find_coordinates(model, posterior, probes, config.seed)
+    coordinates = find_coordinates(model, None if prior else posterior, probes, config.seed)
 
     # Per dimension, in u: KL and activity of the aggregate.
     u_means = (posterior.means.double() - coordinates.mean) @ coordinates.inverse.T

@@ -1,0 +1,136 @@
+"""A VAE trained by pythae 0.1.2, as a run that this project's own commands export and measure.
+
+    pip install pythae==0.1.2
+    python benchmarks/pythae_vae.py --data data/faces-128 --minutes 15 -o runs/pythae [--recipe color]
+    morphing-faces export runs/pythae --prior --data data/faces-128 -o pythae
+    morphing-faces evaluate ./pythae --data data/faces-128
+
+The networks, the batch and the pictures (mirrored at random) are the recipe's; all else is pythae's: its loss, its
+trainer, its optimizer and its learning rate. It samples from N(0, I), hence --prior.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from morphing_faces.train import checkpoint
+from morphing_faces.train.config import Config, recipe
+from morphing_faces.train.coordinates import to_pictures
+from morphing_faces.train.data import Dataset, open_dataset
+from morphing_faces.train.loop import machine
+from morphing_faces.train.networks import VAE
+
+CHUNK = 64  # batches between two looks at the clock
+
+
+def networks(own: VAE) -> tuple[Any, Any]:
+    """The project's encoder and decoder in the clothes that pythae asks for."""
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = own.encoder
+
+        def forward(self, x: torch.Tensor) -> Any:
+            mean, log_variance = self.network(x)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = own.decoder
+
+        def forward(self, z: torch.Tensor) -> Any:
+            picture = self.network(z)
+            return ModelOutput(reconstruction=picture[0] if isinstance(picture, tuple) else picture)
+
+    return Encoder(), Decoder()
+
+
+class Pictures(torch.utils.data.Dataset[Any]):
+    """So many training pictures, drawn anew and mirrored at random each time one is asked for."""
+
+    def __init__(self, dataset: Dataset, count: int, seed: int):
+        self.images, self.rows, self.count = dataset.images, dataset.rows("train"), count
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, _: int) -> Any:
+        from pythae.data.datasets import DatasetOutput
+
+        picture = to_pictures(self.images[self.rng.choice(self.rows)][None])[0]
+        return DatasetOutput(data=picture.flip(2) if self.rng.random() < 0.5 else picture)
+
+
+def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
+    """Train for so many minutes, then write a run's folder."""
+    from pythae import models
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    torch.manual_seed(config.seed)
+    own = VAE(config, dataset.image_shape)
+    own.mean_face.zero_()  # pythae's networks see pictures as they are
+    own.scale.fill_(1.0)
+    height, width, channels = dataset.image_shape
+    encoder, decoder = networks(own)
+    model = models.VAE(
+        models.VAEConfig(input_dim=(channels, height, width), latent_dim=config.latent_size, reconstruction_loss="mse"),
+        encoder=encoder,
+        decoder=decoder,
+    )
+    steps, seconds = 0, 0.0
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        settings = BaseTrainerConfig(
+            output_dir=folder, num_epochs=1, per_device_train_batch_size=config.batch, train_dataloader_num_workers=0,
+            amp=torch.cuda.is_available(),
+        )  # fmt: skip
+        trainer = BaseTrainer(model, Pictures(dataset, CHUNK * config.batch, config.seed), training_config=settings)
+        trainer.prepare_training()
+        began = time.monotonic()
+        while seconds < 60 * minutes:
+            loss = float(trainer.train_step(1))
+            steps += CHUNK
+            seconds = time.monotonic() - began
+            print(f"{seconds / 60:.1f} of {minutes:g} minutes, step {steps}, loss {loss:.1f}", flush=True)
+    device = next(own.parameters()).device
+    state = {
+        "step": steps, "bad_steps": 0, "seconds": seconds, "optimizer_steps": 0,
+        "machine": f"pythae 0.1.2, {machine(device, 1)}",
+    }  # fmt: skip
+    own = own.cpu()
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    (run / "data.json").write_text(json.dumps(dataset.record, indent=1) + "\n", encoding="utf-8")
+    checkpoint.save(run, {"model": own.state_dict(), "ema": own.state_dict()}, state)
+    print(f"{run}: {steps} steps of {config.batch} pictures in {seconds / 60:.1f} minutes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--recipe", default="color")
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    config = recipe(arguments.recipe).replace(name="pythae", adversarial=0.0)
+    train(config, open_dataset(arguments.data), arguments.minutes, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
