@@ -97,7 +97,7 @@ def test_the_shipped_recipe_fits_the_hand() -> None:
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(count)
     model.decode(torch.zeros(1, 400))
-    assert sum(macs) <= 82e6, "multiplications: some 7 million a millisecond in single-threaded WASM"
+    assert sum(macs) <= 62e6, f"{sum(macs):,} multiplications: some 7 million a millisecond in single-threaded WASM"
 
 
 # --- the critic

@@ -29,46 +29,34 @@ class Config:
 
     # --- the model
     name: str = "untitled"  # the bundle's name when it is exported
-    network: str = (
-        "mlp"  # "mlp" is the 2014 network: fully connected, rectified linear units; "conv" is for larger pictures
-    )
+    # "mlp" is the 2014 network: fully connected, rectified linear units; "conv" is for larger pictures.
+    network: str = "mlp"
     latent_size: int = 400  # as on the 2014 page; most of them switch themselves off
-    hidden: tuple[int, ...] = (
-        2000,
-        2000,
-    )  # mlp: widths of the encoder's hidden layers; the decoder's are the same reversed
-    encoder_widths: tuple[int, ...] = (
-        32,
-        64,
-        128,
-        256,
-        320,
-    )  # conv: channels at half the picture's side, at a quarter, ... down to 4x4; so the side is 8, 16, 32, 64, 128, ...
-    decoder_widths: tuple[int, ...] = (320, 192, 112, 48, 24)  # conv: channels from 4x4 up; as many as encoder_widths
-    sigma: str = (
-        "picture"  # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all
-    )
-    sigma_min: float = (
-        0.02  # lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges
-    )
+    # mlp: widths of the encoder's hidden layers; the decoder's are the same reversed.
+    hidden: tuple[int, ...] = (2000, 2000)
+    # conv: channels at half the picture's side, at a quarter, ... down to 4x4; so the side is 8, 16, 32, 64, 128, ...
+    encoder_widths: tuple[int, ...] = (32, 64, 128, 256, 320)
+    # conv: channels from 4x4 up; as many as encoder_widths.
+    decoder_widths: tuple[int, ...] = (320, 176, 80, 40, 20)
+    # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all.
+    sigma: str = "picture"
+    # Lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges.
+    sigma_min: float = 0.02
 
     # --- the objective
     kl_weight: float = 1.0  # 1 is the evidence lower bound itself
-    kl_warmup: int = (
-        2000  # steps over which the KL weight grows from 0, so that latents are used before they are priced
-    )
+    # Steps over which the KL weight grows from 0, so that latents are used before they are priced.
+    kl_warmup: int = 2000
 
     # --- the learned similarity; adversarial = 0 leaves it out
-    adversarial: float = (
-        0.0  # size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR
-    )
+    # Size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR.
+    adversarial: float = 0.0
     adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
     feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
     critic_widths: tuple[int, ...] = (32, 64, 128, 256)  # channels at half the picture's side, at a quarter, ...
     critic_learning_rate: float = 4e-4  # constant; a critic that lags behind the decoder teaches it nothing
-    critic_shift: int = (
-        8  # the critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart
-    )
+    # The critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart.
+    critic_shift: int = 8
     critic_colour: float = 0.2  # and with brightness, contrast and saturation changed by up to this fraction
 
     # --- the data

@@ -299,7 +299,7 @@ def set_data_statistics(model: VAE, dataset: Dataset, most: int = 50_000) -> Non
 
 
 @torch.no_grad()
-def look(model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 2048) -> dict[str, float]:
+def look(model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 1024) -> dict[str, float]:
     """Metrics on held-out pictures (at most ``most``), and a sheet of reconstructions and samples.
 
     The aggregate posterior is that of ``most`` training pictures and, when training mirrored them, their mirror images.

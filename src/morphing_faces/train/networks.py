@@ -57,9 +57,9 @@ class Decoder(nn.Module):
         return self.picture(h), self.log_sigma(h)
 
 
-def group_norm(width: int) -> nn.GroupNorm:
+def group_norm(width: int, affine: bool = True) -> nn.GroupNorm:
     """Wu and He (2018), arXiv:1803.08494, with 16 channels a group where the width divides by 16."""
-    return nn.GroupNorm(max(width // 16, 1) if width % max(width // 16, 1) == 0 else 1, width)
+    return nn.GroupNorm(max(width // 16, 1) if width % max(width // 16, 1) == 0 else 1, width, affine=affine)
 
 
 class Bottleneck(nn.Module):
@@ -72,7 +72,7 @@ class Bottleneck(nn.Module):
     def __init__(self, width: int, latent_size: int = 0):
         super().__init__()
         inner = max(width // 2, 1)
-        self.norm = group_norm(width)
+        self.norm = group_norm(width, affine=not latent_size)  # the latent's own scale and shift take its place
         self.style = nn.Linear(latent_size, 2 * width) if latent_size else None
         self.narrow = nn.Conv2d(width, inner, 1)
         self.middle = nn.Conv2d(inner, inner, 3, padding=1)
