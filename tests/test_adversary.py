@@ -27,7 +27,7 @@ from test_training import assert_same_checkpoint, at_step
 CONV: dict[str, Any] = {
     "name": "conv", "network": "conv", "sigma": "shared", "latent_size": 8, "encoder_widths": [8, 12, 16],
     "decoder_widths": [16, 12, 8], "critic_widths": [8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2,
-    "kl_warmup": 3, "adversarial": 0.2, "adversarial_from": 6,
+    "kl_warmup": 3, "adversarial": 0.2, "adversarial_from": 6, "linear_side": 8,
 }  # fmt: skip
 
 

@@ -38,6 +38,9 @@ class Config:
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256, 320)
     # conv: channels from 4x4 up; as many as encoder_widths.
     decoder_widths: tuple[int, ...] = (320, 176, 80, 40, 20)
+    # conv: side of a small picture (its colours are a quarter of that) which encoder and decoder also map linearly,
+    # beginning at the pictures' principal components; 0 leaves it out.
+    linear_side: int = 0
     # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all.
     sigma: str = "picture"
     # Lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges.
@@ -105,7 +108,7 @@ class Config:
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown"):  # fmt: skip
+                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "linear_side"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

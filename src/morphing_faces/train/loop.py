@@ -30,8 +30,10 @@ from .coordinates import encode_all, to_pictures, whitening
 from .data import Dataset, batches, must_belong, spread
 from .networks import VAE
 from .objective import active_units, gaussian_log_likelihood, kl_from_prior
+from .pca import begin_at_pca
 from .sheet import save_sheet
 
+LINEAR = ("encoder.linear.", "decoder.linear.")
 LOG_EVERY = 20  # steps between two readings of the metrics; reading them makes a GPU wait
 
 
@@ -81,10 +83,14 @@ def _train(
         step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
         critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
         critic_steps = state.get("critic_steps", 0)
-    elif rank == 0:
-        run.mkdir(parents=True, exist_ok=True)
-        _write_text(run / "config.toml", config.to_toml())
-        _write_text(run / "data.json", json.dumps(dataset.record, indent=1) + "\n")
+    else:
+        if config.network == "conv" and config.linear_side:
+            begin_at_pca(model, dataset, config.kl_weight, config.mirror)
+            average.load_state_dict(model.state_dict())
+        if rank == 0:
+            run.mkdir(parents=True, exist_ok=True)
+            _write_text(run / "config.toml", config.to_toml())
+            _write_text(run / "data.json", json.dumps(dataset.record, indent=1) + "\n")
 
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(device))
     use_compile = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
@@ -128,7 +134,7 @@ def _train(
         reader = batches(dataset, "train", step, config.steps, config.batch, config.seed, rank, world)
         for images in reader:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
+                group["lr"] = learning_rate(config, step) * group["pace"]
 
             # From here on the encoder is what it will be, and the decoder follows a critic as well.
             if config.adversarial and step >= config.adversarial_from and adversary is None:
@@ -239,10 +245,17 @@ def falls_from(config: Config) -> int:
 
 
 def make_optimizer(model: VAE, config: Config) -> torch.optim.Optimizer:
-    """AdamW; biases and gains are not decayed."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """AdamW; biases and gains are not decayed. Linear maps that began at PCA's go at a tenth of the pace, and undecayed.
+
+    Their smallest weights are worth keeping and are of the size of a step.
+    """
+    linear = [p for name, p in model.named_parameters() if name.startswith(LINEAR)]
+    others = [p for name, p in model.named_parameters() if not name.startswith(LINEAR)]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay, "pace": 1.0},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "pace": 1.0},
+        *([{"params": linear, "weight_decay": 0.0, "pace": 0.1}] if linear else []),
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta_2), fused=True)
 
 

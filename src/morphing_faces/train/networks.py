@@ -27,6 +27,10 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(widths[-1], latent_size)
         self.log_variance = nn.Linear(widths[-1], latent_size)
 
+    def writers(self) -> list[nn.Linear]:
+        """The layers whose outputs add up to the mean, each linear: coordinates fold into them."""
+        return [self.mean]
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = x.flatten(1)
         for layer in self.hidden:
@@ -102,10 +106,52 @@ class Residual(nn.Module):
         return x + h
 
 
-class ConvEncoder(nn.Module):
-    """q(z|x) for larger pictures: pixels to channels, then bottlenecks, halving the side down to 4x4."""
+class SmallPicture(nn.Module):
+    """Pictures (n, c, h, w) as short vectors (n, size): brightness at ``side``, colour at a quarter of it, as JPEG does.
 
-    def __init__(self, channels: int, widths: tuple[int, ...], latent_size: int, dropout: float = 0.0):
+    Colours are turned orthogonally and each value is scaled by what it stands for, so that a vector is about as long as
+    its picture.
+    """
+
+    colours: Tensor
+
+    def __init__(self, channels: int, side: int):
+        super().__init__()
+        self.channels, self.side, self.coarse = channels, side, max(side // 4, 1)
+        colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
+        colours = colours / colours.norm(dim=1, keepdim=True)
+        self.register_buffer("colours", (colours if channels == 3 else torch.eye(channels))[:, :, None, None])
+        self.size = side**2 + (channels - 1) * self.coarse**2
+
+    def shrink(self, x: Tensor) -> Tensor:
+        """Pictures whose side is a multiple of ``side`` -> vectors."""
+        x = F.conv2d(x, self.colours)
+        bright, colour = x.shape[-1] // self.side, x.shape[-1] // self.coarse
+        parts = [F.avg_pool2d(x[:, :1], bright).flatten(1) * bright]
+        if self.channels > 1:
+            parts.append(F.avg_pool2d(x[:, 1:], colour).flatten(1) * colour)
+        return torch.cat(parts, 1)
+
+    def enlarge(self, vectors: Tensor, side: int) -> Tensor:
+        """Vectors -> pictures of that side, smooth between the values."""
+        bright, colour = float(side // self.side), float(side // self.coarse)
+        first = vectors[:, : self.side**2].reshape(-1, 1, self.side, self.side) / bright
+        parts = [F.interpolate(first, scale_factor=bright, mode="bilinear")]
+        if self.channels > 1:
+            rest = vectors[:, self.side**2 :].reshape(-1, self.channels - 1, self.coarse, self.coarse) / colour
+            parts.append(F.interpolate(rest, scale_factor=colour, mode="bilinear"))
+        return F.conv2d(torch.cat(parts, 1), self.colours.transpose(0, 1))
+
+
+class ConvEncoder(nn.Module):
+    """q(z|x) for larger pictures: pixels to channels, then bottlenecks, halving the side down to 4x4.
+
+    With a ``linear_side`` a linear map of the picture, made that small, is part of the mean: see ``pca.py``.
+    """
+
+    def __init__(
+        self, channels: int, widths: tuple[int, ...], latent_size: int, dropout: float = 0.0, linear_side: int = 0
+    ):
         super().__init__()
         self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
         self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
@@ -116,6 +162,12 @@ class ConvEncoder(nn.Module):
         features = widths[-1] * SMALLEST**2
         self.mean = nn.Linear(features, latent_size)
         self.log_variance = nn.Linear(features, latent_size)
+        self.small = SmallPicture(channels, linear_side) if linear_side else None
+        self.linear = nn.Linear(self.small.size, latent_size, bias=False) if self.small else None
+
+    def writers(self) -> list[nn.Linear]:
+        """The layers whose outputs add up to the mean, each linear: coordinates fold into them."""
+        return [self.mean, *([self.linear] if self.linear else [])]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.stem(F.pixel_unshuffle(x, 2))
@@ -125,16 +177,20 @@ class ConvEncoder(nn.Module):
             for block in blocks:
                 h = block(h)
         h = self.dropout(F.silu(self.norm(h)).flatten(1))
-        return self.mean(h), self.log_variance(h)
+        mean = self.mean(h)
+        if self.small and self.linear:
+            mean = mean + self.linear(self.small.shrink(x))
+        return mean, self.log_variance(h)
 
 
 class ConvDecoder(nn.Module):
     """p(x|z)'s mean for larger pictures: a linear layer to 4x4, bottlenecks that double the side, channels to pixels.
 
-    The last convolution runs at half the picture's side, which is what keeps it fast enough for a hand.
+    The last convolution runs at half the picture's side, which is what keeps it fast enough for a hand. With a
+    ``linear_side`` a picture that small, linear in the latent, is enlarged and added: see ``pca.py``.
     """
 
-    def __init__(self, latent_size: int, widths: tuple[int, ...], channels: int):
+    def __init__(self, latent_size: int, widths: tuple[int, ...], channels: int, linear_side: int = 0):
         super().__init__()
         self.width = widths[0]
         self.first = nn.Linear(latent_size, widths[0] * SMALLEST**2)
@@ -144,11 +200,13 @@ class ConvDecoder(nn.Module):
         self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         self.norm = group_norm(widths[-1])
         self.picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
+        self.small = SmallPicture(channels, linear_side) if linear_side else None
+        self.linear = nn.Linear(latent_size, self.small.size) if self.small else None
 
     def readers(self) -> list[nn.Linear]:
         """The layers that read the latent, each linear: coordinates fold into them."""
         styles = [module.style for module in self.modules() if isinstance(module, Bottleneck)]
-        return [self.first, *(style for style in styles if style is not None)]
+        return [self.first, *(style for style in styles if style is not None), *([self.linear] if self.linear else [])]
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.first(z).reshape(-1, self.width, SMALLEST, SMALLEST)
@@ -157,7 +215,10 @@ class ConvDecoder(nn.Module):
             for block in blocks:
                 h = block(h, z)
             h = F.interpolate(project(h), scale_factor=2.0, mode="bilinear")  # "nearest" leaves a grid in the picture
-        return F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
+        picture = F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
+        if self.small and self.linear:
+            picture = picture + self.small.enlarge(self.linear(z), picture.shape[-1])
+        return picture
 
 
 class VAE(nn.Module):
@@ -191,8 +252,11 @@ class VAE(nn.Module):
                     f"the pictures are {width}x{height}, but {len(config.encoder_widths)} encoder_widths and "
                     f"decoder_widths make {side}x{side}: prepare them with --size {side}, or give other widths"
                 )
-            self.encoder = ConvEncoder(channels, config.encoder_widths, config.latent_size, config.dropout)
-            self.decoder = ConvDecoder(config.latent_size, config.decoder_widths, channels)
+            if config.linear_side and side % config.linear_side:
+                raise ValueError(f"linear_side = {config.linear_side}: must divide the pictures' side, {side}")
+            linear_side = config.linear_side
+            self.encoder = ConvEncoder(channels, config.encoder_widths, config.latent_size, config.dropout, linear_side)
+            self.decoder = ConvDecoder(config.latent_size, config.decoder_widths, channels, linear_side)
         if config.sigma == "shared":
             # Ten times the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
             self.log_sigma_tenth = nn.Parameter(torch.zeros(1))
@@ -204,7 +268,8 @@ class VAE(nn.Module):
         for layer in self.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         for block in self.modules():
             if isinstance(block, Bottleneck):
                 nn.init.zeros_(block.widen.weight)
@@ -217,6 +282,8 @@ class VAE(nn.Module):
             last.append(self.decoder.log_sigma)
         for layer in last:
             nn.init.normal_(layer.weight, std=0.01)
+        if isinstance(self.decoder, ConvDecoder) and self.decoder.linear:
+            nn.init.zeros_(self.decoder.linear.weight)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (n, c, h, w) in [0, 1] -> mean and log variance of q(z|x), each (n, latent_size), float32."""
