@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    config = recipe(arguments.recipe).replace(name="pythae", adversarial=0.0)
+    config = recipe(arguments.recipe).replace(name="pythae", adversarial=0.0, dense_steps=0)
     train(config, open_dataset(arguments.data), arguments.minutes, arguments.out)
 
 

@@ -67,25 +67,17 @@ def load_into(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -
     module.load_state_dict(tensors)
 
 
-def moments(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> tuple[dict[str, Tensor], int]:
-    """Adam's moments by the names of the module's parameters, and how many steps it has made (0: there are none yet)."""
+def moments(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> dict[str, Tensor]:
+    """Adam's moments and steps by the names of the module's parameters; of those that have had a gradient."""
     names = {id(p): name for name, p in module.named_parameters()}
-    tensors = {
-        f"{key}/{names[id(p)]}": value
-        for p, entry in optimizer.state.items()
-        for key, value in entry.items()
-        if key != "step"
-    }
-    return tensors, max((int(entry["step"]) for entry in optimizer.state.values()), default=0)
+    return {f"{key}/{names[id(p)]}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
 
 
-def load_moments(
-    optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: dict[str, Tensor], steps: int
-) -> None:
+def load_moments(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give an optimizer what ``moments`` took from one."""
     for name, p in module.named_parameters():
-        if f"exp_avg/{name}" not in tensors:  # a parameter that has had no gradient yet
+        if f"step/{name}" not in tensors:  # a parameter that has had no gradient yet
             continue
         # In the weight's own memory format: the fused optimizer walks both as they lie in memory.
         entry = {key: torch.empty_like(p).copy_(tensors[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[p] = {"step": torch.tensor(float(steps), device=p.device), **entry}
+        optimizer.state[p] = {"step": tensors[f"step/{name}"].to(p.device), **entry}

@@ -32,15 +32,18 @@ class Config:
     # "mlp" is the 2014 network: fully connected, rectified linear units; "conv" is for larger pictures.
     network: str = "mlp"
     latent_size: int = 400  # as on the 2014 page; most of them switch themselves off
-    # mlp: widths of the encoder's hidden layers; the decoder's are the same reversed.
+    # Widths of the encoder's fully connected hidden layers; the decoder's are the same reversed.
     hidden: tuple[int, ...] = (2000, 2000)
-    # conv: channels at half the picture's side, at a quarter, ... down to 4x4; so the side is 8, 16, 32, 64, 128, ...
-    encoder_widths: tuple[int, ...] = (32, 64, 128, 256, 320)
-    # conv: channels from 4x4 up; as many as encoder_widths.
-    decoder_widths: tuple[int, ...] = (320, 176, 80, 40, 20)
-    # conv: side of a small picture (its colours are a quarter of that) which encoder and decoder also map linearly,
-    # beginning at the pictures' principal components; 0 leaves it out.
-    linear_side: int = 0
+    # conv: the fully connected layers read and draw this many principal components of the low frequencies, which are
+    # low_side^2 of brightness and a sixteenth of that of each colour.
+    components: int = 512
+    low_side: int = 64
+    # conv: channels at half the picture's side, at a quarter, ... The convolutions add what the components leave over.
+    encoder_widths: tuple[int, ...] = (24, 48, 96, 32)
+    decoder_widths: tuple[int, ...] = (24, 48, 96)
+    # conv: so many first steps, of so many pictures, train the fully connected layers alone, which is much faster.
+    dense_steps: int = 0
+    dense_batch: int = 256
     # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all.
     sigma: str = "picture"
     # Lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges.
@@ -102,13 +105,16 @@ class Config:
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
         for key in ("hidden", "encoder_widths", "decoder_widths", "critic_widths"):
             need(len(getattr(self, key)) > 0 and min(getattr(self, key)) > 0, key, "a list of positive widths")
-        same = len(self.encoder_widths) == len(self.decoder_widths)
-        need(same, "decoder_widths", f"as many widths as encoder_widths, {len(self.encoder_widths)}")
-        for key in ("batch", "steps", "max_bad_steps"):
+        for key in ("batch", "steps", "max_bad_steps", "components", "low_side", "dense_batch"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
+        need(
+            self.network == "conv" or not self.dense_steps, "dense_steps", "0 when network is 'mlp', which is all dense"
+        )
+        late = not self.adversarial or self.adversarial_from >= self.dense_steps
+        need(late, "adversarial_from", f"at least dense_steps, {self.dense_steps}")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "linear_side"):  # fmt: skip
+                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "dense_steps"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

@@ -86,7 +86,7 @@ def load_run(run: Path, image_shape: tuple[int, int, int]) -> tuple[VAE, Config,
 
 @torch.no_grad()
 def fold(model: VAE, coordinates: Coordinates) -> None:
-    """Let the decoder's first layers read u and the encoder's last layers answer in u. In place; done in float64.
+    """Let the decoder's first layers read u and the encoder's last layer answer in u. In place; done in float64.
 
     Only the mean is folded: the encoder's variances stay raw, :class:`PictureEncoder` turns them.
     """
@@ -94,10 +94,9 @@ def fold(model: VAE, coordinates: Coordinates) -> None:
         weight = layer.weight.double()
         layer.bias.copy_((layer.bias.double() + weight @ coordinates.mean).float())
         layer.weight.copy_((weight @ coordinates.matrix).float())
-    for last in model.encoder.writers():
-        last.weight.copy_((coordinates.inverse @ last.weight.double()).float())
-        if last.bias is not None:  # one of them has it
-            last.bias.copy_((coordinates.inverse @ (last.bias.double() - coordinates.mean)).float())
+    last = model.encoder.mean
+    last.bias.copy_((coordinates.inverse @ (last.bias.double() - coordinates.mean)).float())
+    last.weight.copy_((coordinates.inverse @ last.weight.double()).float())
 
 
 def export(

@@ -29,11 +29,10 @@ from .config import FIELDS, Config, from_toml
 from .coordinates import encode_all, to_pictures, whitening
 from .data import Dataset, batches, must_belong, spread
 from .networks import VAE
-from .objective import active_units, gaussian_log_likelihood, kl_from_prior
-from .pca import begin_at_pca
+from .objective import active_units, gaussian_log_likelihood, kl_from_prior, log_likelihood_of
+from .pca import find_components
 from .sheet import save_sheet
 
-LINEAR = ("encoder.linear.", "decoder.linear.")
 LOG_EVERY = 20  # steps between two readings of the metrics; reading them makes a GPU wait
 
 
@@ -61,15 +60,16 @@ def train(
 def _train(
     config: Config, dataset: Dataset, run: Path, device: torch.device, rank: int, world: int, progress: bool
 ) -> dict[str, Any]:
-    if config.batch % world:
-        raise ValueError(f"batch = {config.batch}: must divide by the {world} processes")
+    for key in ("batch", *(["dense_batch"] if config.dense_steps else [])):
+        if getattr(config, key) % world:
+            raise ValueError(f"{key} = {getattr(config, key)}: must divide by the {world} processes")
     torch.manual_seed(config.seed)
     model = VAE(config, dataset.image_shape).to(device)
     set_data_statistics(model, dataset)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config)
-    step, bad_steps, seconds, critic_steps = 0, 0, 0.0, 0
+    step, bad_steps, seconds = 0, 0, 0.0
     critic: dict[str, dict[str, Tensor]] = {}
 
     if checkpoint.has_one(run):
@@ -79,13 +79,12 @@ def _train(
             _write_text(run / "config.toml", config.to_toml())
         checkpoint.load_into(model, groups["model"], run)
         checkpoint.load_into(average, groups["ema"], run)
-        checkpoint.load_moments(optimizer, model, groups.get("optimizer", {}), state["optimizer_steps"])
+        checkpoint.load_moments(optimizer, model, groups.get("optimizer", {}))
         step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
         critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
-        critic_steps = state.get("critic_steps", 0)
     else:
-        if config.network == "conv" and config.linear_side:
-            begin_at_pca(model, dataset, config.kl_weight, config.mirror)
+        if config.network == "conv":
+            find_components(model, dataset, config.kl_weight, config.mirror)
             average.load_state_dict(model.state_dict())
         if rank == 0:
             run.mkdir(parents=True, exist_ok=True)
@@ -95,12 +94,12 @@ def _train(
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(device))
     use_compile = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
     adversary: Adversary | None = None
-    network = _wrap(model, world, use_compile)
+    network: Any = None
     writer = _tensorboard(run) if rank == 0 else None
     noise_source = torch.Generator(device)
     metrics: dict[str, Any] = {}
     bad_in_a_row = 0
-    resumed_at, started, saved = step, time.monotonic(), time.monotonic()
+    seen, started, saved = 0, time.monotonic(), time.monotonic()
 
     def elapsed() -> float:
         return seconds + time.monotonic() - started
@@ -108,17 +107,12 @@ def _train(
     def save() -> None:
         nonlocal metrics
         if rank == 0:
-            moments, optimizer_steps = checkpoint.moments(optimizer, model)
-            state = {
-                "step": step, "bad_steps": bad_steps, "seconds": elapsed(), "optimizer_steps": optimizer_steps,
-                "machine": machine(device, world),
-            }  # fmt: skip
+            state = {"step": step, "bad_steps": bad_steps, "seconds": elapsed(), "machine": machine(device, world)}
+            moments = checkpoint.moments(optimizer, model)
             groups = {"model": model.state_dict(), "ema": average.state_dict(), "optimizer": moments}
             if adversary:
-                groups["critic"] = adversary.critic.state_dict()
-                groups["critic_optimizer"], state["critic_steps"] = checkpoint.moments(
-                    adversary.optimizer, adversary.critic
-                )
+                moments = checkpoint.moments(adversary.optimizer, adversary.critic)
+                groups |= {"critic": adversary.critic.state_dict(), "critic_optimizer": moments}
             checkpoint.save(run, groups, state)
             metrics = {**metrics, **look(average, dataset, run / "sheets" / f"step-{step:07d}.png", config.mirror)}
             _append_json(run / "log.jsonl", {"step": step, "seconds": round(elapsed(), 1), **metrics})
@@ -131,10 +125,19 @@ def _train(
         _signals() as received,
         tqdm(total=config.steps, initial=step, unit=" steps", disable=not progress, smoothing=0.05) as bar,
     ):
-        reader = batches(dataset, "train", step, config.steps, config.batch, config.seed, rank, world)
-        for images in reader:
+        for images in _batches(config, dataset, step, rank, world):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step) * group["pace"]
+                group["lr"] = learning_rate(config, step) * (group["pace"] if step >= config.dense_steps else 1.0)
+
+            # The fully connected layers alone, then all.
+            if network is None or step == config.dense_steps > 0:
+                if step == config.dense_steps > 0:  # they go on from the averaged weights, the best there are
+                    model.load_state_dict(average.state_dict())
+                model.detailed = step >= config.dense_steps
+                model.requires_grad_(model.detailed)
+                for parameter in model.dense():
+                    parameter.requires_grad_(True)
+                network = _wrap(model, world, use_compile)
 
             # From here on the encoder is what it will be, and the decoder follows a critic as well.
             if config.adversarial and step >= config.adversarial_from and adversary is None:
@@ -146,7 +149,7 @@ def _train(
                 if critic:
                     checkpoint.load_into(adversary.critic, critic["critic"], run)
                     moments = critic.get("critic_optimizer", {})
-                    checkpoint.load_moments(adversary.optimizer, adversary.critic, moments, critic_steps)
+                    checkpoint.load_moments(adversary.optimizer, adversary.critic, moments)
                 network = _wrap(model, world, use_compile)
 
             # Augmentation and noise come from a generator of their own, seeded by the step: resuming is exact.
@@ -160,8 +163,10 @@ def _train(
             more = adversary.latents(len(x), noise_source) if adversary else None
             with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
                 pictures, log_sigma, mean, log_variance = network(x, noise, more)
-            picture = pictures[: len(x)]  # after the reconstructions come the faces of ``more``
-            log_likelihood = gaussian_log_likelihood(x, picture, log_sigma).mean()
+            squared_error = model.squared_error(
+                x, pictures[: len(x)]
+            )  # after the reconstructions come those of ``more``
+            log_likelihood = log_likelihood_of(squared_error, x[0].numel(), log_sigma).mean()
             kl = kl_from_prior(mean, log_variance).sum(1).mean()
             kl_weight = config.kl_weight * min(1.0, (step + 1) / max(config.kl_warmup, 1))
             loss = (kl_weight * kl - log_likelihood) / x[0].numel()
@@ -189,16 +194,17 @@ def _train(
                     f"or set precision=fp32; the last checkpoint is kept in {run}"
                 )
             step += 1
+            seen += len(x) * world
 
             # Log.
             if step % LOG_EVERY == 0 or step == config.steps:
                 metrics |= {
                     "elbo": (log_likelihood - kl).item(),
                     "kl": kl.item(),
-                    "mse": F.mse_loss(picture, x).item(),
+                    "mse": squared_error.mean().item() / x[0].numel(),
                     "sigma": log_sigma.exp().mean().item(),
                     "gradient_norm": norm.item(),
-                    "pictures_per_second": (step - resumed_at) * config.batch / (time.monotonic() - started),
+                    "pictures_per_second": seen / (time.monotonic() - started),
                     "bad_steps": bad_steps,
                     **({"critic": hinge.item()} if adversary else {}),
                 }
@@ -230,8 +236,9 @@ def learning_rate(config: Config, step: int) -> float:
     Down by half a cosine over the rest of the run; or, with ``cooldown``, over that many last steps by one minus the
     square root of what is done of them (Hagele et al., 2024, arXiv:2405.18392).
     """
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
+    begun = step - config.dense_steps if step >= config.dense_steps else step  # the convolutions warm up as well
+    if begun < config.warmup:
+        return config.learning_rate * (begun + 1) / config.warmup
     first = falls_from(config)
     done = min(max(step - first, 0) / max(config.steps - first, 1), 1.0)
     left = 1 - math.sqrt(done) if config.cooldown else 0.5 * (1 + math.cos(math.pi * done))
@@ -241,22 +248,36 @@ def learning_rate(config: Config, step: int) -> float:
 
 def falls_from(config: Config) -> int:
     """The step from which on the learning rate falls."""
-    return max(config.steps - config.cooldown, config.warmup) if config.cooldown else config.warmup
+    warm = config.dense_steps + config.warmup
+    return max(config.steps - config.cooldown, warm) if config.cooldown else warm
 
 
 def make_optimizer(model: VAE, config: Config) -> torch.optim.Optimizer:
-    """AdamW; biases and gains are not decayed. Linear maps that began at PCA's go at a tenth of the pace, and undecayed.
+    """AdamW; biases and gains are not decayed.
 
-    Their smallest weights are worth keeping and are of the size of a step.
+    ``pace`` is by how much the learning rate differs once the dense steps are over: layers that have had theirs, on much
+    larger batches, go on at a tenth of it.
     """
-    linear = [p for name, p in model.named_parameters() if name.startswith(LINEAR)]
-    others = [p for name, p in model.named_parameters() if not name.startswith(LINEAR)]
+    had = {id(p) for p in model.dense()} if config.dense_steps else set()
     groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay, "pace": 1.0},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "pace": 1.0},
-        *([{"params": linear, "weight_decay": 0.0, "pace": 0.1}] if linear else []),
+        {
+            "params": [p for p in model.parameters() if (id(p) in had) == dense and (p.ndim > 1) == matrix],
+            "weight_decay": config.weight_decay if matrix else 0.0,
+            "pace": 0.1 if dense else 1.0,
+        }
+        for dense in (False, True)[: 1 + bool(had)]
+        for matrix in (True, False)
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta_2), fused=True)
+
+
+def _batches(config: Config, dataset: Dataset, step: int, rank: int, world: int) -> Iterator[np.ndarray]:
+    dense = config.dense_steps
+    if step < dense:
+        last = min(dense, config.steps)
+        yield from batches(dataset, "train", step, last, config.dense_batch, config.seed, rank, world)
+    first, seed = max(step - dense, 0), config.seed + bool(dense)
+    yield from batches(dataset, "train", first, config.steps - dense, config.batch, seed, rank, world)
 
 
 @torch.no_grad()

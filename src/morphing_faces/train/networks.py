@@ -13,7 +13,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 from .config import Config
 
 LOG_VARIANCE_LIMIT = 12.0  # |log sigma^2| of the approximate posterior; keeps exp() finite in the first steps
-SMALLEST = 4  # side of the convolutional networks' smallest feature maps
 
 
 class Encoder(nn.Module):
@@ -26,10 +25,6 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.mean = nn.Linear(widths[-1], latent_size)
         self.log_variance = nn.Linear(widths[-1], latent_size)
-
-    def writers(self) -> list[nn.Linear]:
-        """The layers whose outputs add up to the mean, each linear: coordinates fold into them."""
-        return [self.mean]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = x.flatten(1)
@@ -91,134 +86,156 @@ class Bottleneck(nn.Module):
         return x + self.widen(F.silu(self.middle(h)))
 
 
-class Residual(nn.Module):
-    """A residual block of two 3x3 convolutions, for the 4x4 feature maps, where width is cheap."""
+class LowFrequencies(nn.Module):
+    """Pictures (n, c, side, side) as short vectors (n, size): their lowest frequencies, those of colour fewer, as in JPEG.
 
-    def __init__(self, width: int):
-        super().__init__()
-        self.norms = nn.ModuleList(group_norm(width) for _ in range(2))
-        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = convolution(F.silu(norm(h)))
-        return x + h
-
-
-class SmallPicture(nn.Module):
-    """Pictures (n, c, h, w) as short vectors (n, size): brightness at ``side``, colour at a quarter of it, as JPEG does.
-
-    Colours are turned orthogonally and each value is scaled by what it stands for, so that a vector is about as long as
-    its picture.
+    Colours are turned and the cosine transform is taken orthogonally, so a vector is as long as what it stands for, and
+    ``restore`` is both the inverse and the transpose of ``keep``.
     """
 
     colours: Tensor
+    bright: Tensor
+    tint: Tensor
 
-    def __init__(self, channels: int, side: int):
+    def __init__(self, channels: int, side: int, kept: int):
         super().__init__()
-        self.channels, self.side, self.coarse = channels, side, max(side // 4, 1)
-        colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
-        colours = colours / colours.norm(dim=1, keepdim=True)
-        self.register_buffer("colours", (colours if channels == 3 else torch.eye(channels))[:, :, None, None])
-        self.size = side**2 + (channels - 1) * self.coarse**2
+        self.channels, self.kept, self.coarse = channels, kept, max(kept // 4, 1)
+        turn = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
+        turn = turn / turn.norm(dim=1, keepdim=True)
+        self.register_buffer("colours", turn if channels == 3 else torch.eye(channels))
+        cosines = torch.cos(math.pi * torch.outer(torch.arange(kept), torch.arange(side) + 0.5) / side)
+        cosines = cosines * math.sqrt(2 / side)
+        cosines[0] /= math.sqrt(2)
+        self.register_buffer("bright", cosines)
+        self.register_buffer("tint", cosines[: self.coarse].clone())
+        self.size = kept**2 + (channels - 1) * self.coarse**2
 
-    def shrink(self, x: Tensor) -> Tensor:
-        """Pictures whose side is a multiple of ``side`` -> vectors."""
-        x = F.conv2d(x, self.colours)
-        bright, colour = x.shape[-1] // self.side, x.shape[-1] // self.coarse
-        parts = [F.avg_pool2d(x[:, :1], bright).flatten(1) * bright]
+    def keep(self, x: Tensor) -> Tensor:
+        """Pictures -> vectors."""
+        x = torch.einsum("dc,nchw->ndhw", self.colours, x)
+        parts = [(self.bright @ x[:, :1] @ self.bright.T).flatten(1)]
         if self.channels > 1:
-            parts.append(F.avg_pool2d(x[:, 1:], colour).flatten(1) * colour)
+            parts.append((self.tint @ x[:, 1:] @ self.tint.T).flatten(1))
         return torch.cat(parts, 1)
 
-    def enlarge(self, vectors: Tensor, side: int) -> Tensor:
-        """Vectors -> pictures of that side, smooth between the values."""
-        bright, colour = float(side // self.side), float(side // self.coarse)
-        first = vectors[:, : self.side**2].reshape(-1, 1, self.side, self.side) / bright
-        parts = [F.interpolate(first, scale_factor=bright, mode="bilinear")]
+    def restore(self, vectors: Tensor) -> Tensor:
+        """Vectors -> pictures that have these frequencies and no others."""
+        first = vectors[:, : self.kept**2].reshape(-1, 1, self.kept, self.kept)
+        x = self.bright.T @ first @ self.bright
         if self.channels > 1:
-            rest = vectors[:, self.side**2 :].reshape(-1, self.channels - 1, self.coarse, self.coarse) / colour
-            parts.append(F.interpolate(rest, scale_factor=colour, mode="bilinear"))
-        return F.conv2d(torch.cat(parts, 1), self.colours.transpose(0, 1))
+            rest = vectors[:, self.kept**2 :].reshape(-1, self.channels - 1, self.coarse, self.coarse)
+            x = torch.cat([x, self.tint.T @ rest @ self.tint], 1)
+        return torch.einsum("dc,ndhw->nchw", self.colours, x)
+
+
+class Components(nn.Module):
+    """The pictures' principal components among their low frequencies: fixed maps, computed once (see ``pca.py``).
+
+    ``basis`` is (components, size), its rows orthonormal; ``spread`` the components' standard deviations and ``floor``
+    that of what is noise, so that a network sees numbers of the order of one.
+    """
+
+    basis: Tensor
+    spread: Tensor
+    floor: Tensor
+
+    def __init__(self, low: LowFrequencies, count: int):
+        super().__init__()
+        self.low = low
+        self.register_buffer("basis", torch.eye(count, low.size))
+        self.register_buffer("spread", torch.ones(count))
+        self.register_buffer("floor", torch.zeros(()))
+
+    def read(self, x: Tensor) -> Tensor:
+        """Pictures -> components (n, components)."""
+        return self.low.keep(x) @ self.basis.T / (self.spread.square() + self.floor.square()).sqrt()
+
+    def write(self, components: Tensor) -> Tensor:
+        """Components -> vectors of low frequencies (n, size)."""
+        return (components * self.spread) @ self.basis
 
 
 class ConvEncoder(nn.Module):
-    """q(z|x) for larger pictures: pixels to channels, then bottlenecks, halving the side down to 4x4.
+    """q(z|x) for larger pictures: fully connected layers read principal components and, beside them, convolutions.
 
-    With a ``linear_side`` a linear map of the picture, made that small, is part of the mean: see ``pca.py``.
+    ``details`` holds what the convolutions find; it begins at zero.
     """
 
-    def __init__(
-        self, channels: int, widths: tuple[int, ...], latent_size: int, dropout: float = 0.0, linear_side: int = 0
-    ):
+    def __init__(self, channels: int, side: int, config: Config):
         super().__init__()
+        widths, hidden = config.encoder_widths, config.hidden
+        self.components = Components(LowFrequencies(channels, side, config.low_side), config.components)
+        layers = itertools.pairwise((config.components, *hidden))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in layers)
+        self.dropout = nn.Dropout(config.dropout)
+        self.mean = nn.Linear(hidden[-1], config.latent_size)
+        self.log_variance = nn.Linear(hidden[-1], config.latent_size)
         self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
         self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
-        inner = [nn.ModuleList([Bottleneck(width), Bottleneck(width)]) for width in widths[1:-1]]
-        self.blocks = nn.ModuleList([*inner, nn.ModuleList([Residual(widths[-1])])])
+        self.blocks = nn.ModuleList(Bottleneck(width) for width in widths[1:])
         self.norm = group_norm(widths[-1])
-        self.dropout = nn.Dropout(dropout)
-        features = widths[-1] * SMALLEST**2
-        self.mean = nn.Linear(features, latent_size)
-        self.log_variance = nn.Linear(features, latent_size)
-        self.small = SmallPicture(channels, linear_side) if linear_side else None
-        self.linear = nn.Linear(self.small.size, latent_size, bias=False) if self.small else None
+        self.details = nn.Linear(widths[-1] * (side >> len(widths)) ** 2, hidden[0])
 
-    def writers(self) -> list[nn.Linear]:
-        """The layers whose outputs add up to the mean, each linear: coordinates fold into them."""
-        return [self.mean, *([self.linear] if self.linear else [])]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.stem(F.pixel_unshuffle(x, 2))
-        for project, blocks in zip(self.narrower, self.blocks, strict=True):
-            h = project(F.avg_pool2d(h, 2))
-            assert isinstance(blocks, nn.ModuleList)
-            for block in blocks:
-                h = block(h)
-        h = self.dropout(F.silu(self.norm(h)).flatten(1))
-        mean = self.mean(h)
-        if self.small and self.linear:
-            mean = mean + self.linear(self.small.shrink(x))
-        return mean, self.log_variance(h)
+    def forward(self, x: Tensor, detailed: bool = True) -> tuple[Tensor, Tensor]:
+        h = self.hidden[0](self.components.read(x))
+        if detailed:
+            g = self.stem(F.pixel_unshuffle(x, 2))
+            for project, block in zip(self.narrower, self.blocks, strict=True):
+                g = block(project(F.avg_pool2d(g, 2)))
+            h = h + self.details(F.silu(self.norm(g)).flatten(1))
+        h = self.dropout(F.silu(h))
+        for layer in itertools.islice(self.hidden, 1, None):
+            h = self.dropout(F.silu(layer(h)))
+        return self.mean(h), self.log_variance(h)
 
 
 class ConvDecoder(nn.Module):
-    """p(x|z)'s mean for larger pictures: a linear layer to 4x4, bottlenecks that double the side, channels to pixels.
+    """p(x|z)'s mean for larger pictures: fully connected layers draw its low frequencies, convolutions the rest.
 
-    The last convolution runs at half the picture's side, which is what keeps it fast enough for a hand. With a
-    ``linear_side`` a picture that small, linear in the latent, is enlarged and added: see ``pca.py``.
+    The convolutions are a small U-Net (Ronneberger et al., 2015, arXiv:1505.04597) that sees the smooth picture and the
+    latent. Its first and last layers run at half the picture's side, which keeps it fast enough for a hand.
     """
 
-    def __init__(self, latent_size: int, widths: tuple[int, ...], channels: int, linear_side: int = 0):
+    def __init__(self, channels: int, side: int, config: Config):
         super().__init__()
-        self.width = widths[0]
-        self.first = nn.Linear(latent_size, widths[0] * SMALLEST**2)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Bottleneck(width, latent_size), Bottleneck(width, latent_size)]) for width in widths[:-1]
-        )
-        self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
-        self.norm = group_norm(widths[-1])
-        self.picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
-        self.small = SmallPicture(channels, linear_side) if linear_side else None
-        self.linear = nn.Linear(latent_size, self.small.size) if self.small else None
+        widths, hidden, latent_size = config.decoder_widths, config.hidden, config.latent_size
+        self.components = Components(LowFrequencies(channels, side, config.low_side), config.components)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise((latent_size, *hidden)))
+        self.drawn = nn.Linear(hidden[-1], config.components)
+        self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
+        # One block on the way down but at the bottom, where there are two, and one on the way up; none at half side.
+        self.before = nn.ModuleList(Bottleneck(width, latent_size) for width in widths[1:])
+        self.after = nn.ModuleList(Bottleneck(width, latent_size) for width in widths[1:])
+        self.norm = group_norm(widths[0])
+        self.picture = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
 
     def readers(self) -> list[nn.Linear]:
         """The layers that read the latent, each linear: coordinates fold into them."""
+        first = self.hidden[0]
+        assert isinstance(first, nn.Linear)
         styles = [module.style for module in self.modules() if isinstance(module, Bottleneck)]
-        return [self.first, *(style for style in styles if style is not None), *([self.linear] if self.linear else [])]
+        return [first, *(style for style in styles if style is not None)]
+
+    def smooth(self, z: Tensor) -> Tensor:
+        """The low frequencies of the picture, (n, size)."""
+        h = z
+        for layer in self.hidden:
+            h = F.silu(layer(h))
+        return self.components.write(self.drawn(h))
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.first(z).reshape(-1, self.width, SMALLEST, SMALLEST)
-        for blocks, project in zip(self.blocks, self.wider, strict=True):
-            assert isinstance(blocks, nn.ModuleList)
-            for block in blocks:
-                h = block(h, z)
-            h = F.interpolate(project(h), scale_factor=2.0, mode="bilinear")  # "nearest" leaves a grid in the picture
-        picture = F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
-        if self.small and self.linear:
-            picture = picture + self.small.enlarge(self.linear(z), picture.shape[-1])
-        return picture
+        smooth = self.components.low.restore(self.smooth(z))
+        h = self.stem(F.pixel_unshuffle(smooth, 2))
+        passed = []
+        for project, block in zip(self.down, self.before, strict=True):
+            passed.append(h)
+            h = block(project(F.avg_pool2d(h, 2)), z)
+        for project, block in zip(reversed(self.up), reversed(self.after), strict=True):  # type: ignore[call-overload]
+            h = project(block(h, z))
+            h = F.interpolate(h, scale_factor=2.0, mode="bilinear") + passed.pop()  # "nearest" leaves a grid
+        return smooth + F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
 
 
 class VAE(nn.Module):
@@ -246,21 +263,24 @@ class VAE(nn.Module):
             self.encoder = Encoder(pixels, config.hidden, config.latent_size, config.dropout)
             self.decoder = Decoder(config.latent_size, config.hidden[::-1], pixels)
         else:
-            side = 2 * SMALLEST * 2 ** (len(config.encoder_widths) - 1)
-            if (height, width) != (side, side):
+            need = max(2 ** len(config.encoder_widths), 2 ** len(config.decoder_widths))
+            if height != width or height % need or height < config.low_side:
                 raise ValueError(
-                    f"the pictures are {width}x{height}, but {len(config.encoder_widths)} encoder_widths and "
-                    f"decoder_widths make {side}x{side}: prepare them with --size {side}, or give other widths"
+                    f"the pictures are {width}x{height}, but this network needs squares whose side is a multiple of {need} "
+                    f"and at least low_side, {config.low_side}: prepare them with another --size, or change the recipe"
                 )
-            if config.linear_side and side % config.linear_side:
-                raise ValueError(f"linear_side = {config.linear_side}: must divide the pictures' side, {side}")
-            linear_side = config.linear_side
-            self.encoder = ConvEncoder(channels, config.encoder_widths, config.latent_size, config.dropout, linear_side)
-            self.decoder = ConvDecoder(config.latent_size, config.decoder_widths, channels, linear_side)
+            self.encoder = ConvEncoder(channels, height, config)
+            self.decoder = ConvDecoder(channels, height, config)
+            if config.components > self.encoder.components.low.size:
+                raise ValueError(
+                    f"components = {config.components}: {width}x{height} pictures have "
+                    f"{self.encoder.components.low.size} low frequencies; lower it, or raise low_side"
+                )
         if config.sigma == "shared":
             # Ten times the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
             self.log_sigma_tenth = nn.Parameter(torch.zeros(1))
         self.shared_sigma = config.sigma == "shared"
+        self.detailed = True  # False: leave the convolutions out, which begin at zero, and answer in low frequencies
         self._begin()
 
     def _begin(self) -> None:
@@ -268,26 +288,27 @@ class VAE(nn.Module):
         for layer in self.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         for block in self.modules():
             if isinstance(block, Bottleneck):
                 nn.init.zeros_(block.widen.weight)
                 if block.style is not None:
                     nn.init.zeros_(block.style.weight)
-            elif isinstance(block, Residual):
-                nn.init.zeros_(block.convolutions[-1].weight)  # type: ignore[arg-type]
-        last: list[nn.Linear | nn.Conv2d] = [self.encoder.mean, self.encoder.log_variance, self.decoder.picture]
+        last: list[nn.Linear] = [self.encoder.mean, self.encoder.log_variance]
+        if isinstance(self.encoder, ConvEncoder):
+            nn.init.zeros_(self.encoder.details.weight)
         if isinstance(self.decoder, Decoder):
-            last.append(self.decoder.log_sigma)
+            last += [self.decoder.picture, self.decoder.log_sigma]
+        else:
+            last.append(self.decoder.drawn)
+            nn.init.zeros_(self.decoder.picture.weight)
         for layer in last:
             nn.init.normal_(layer.weight, std=0.01)
-        if isinstance(self.decoder, ConvDecoder) and self.decoder.linear:
-            nn.init.zeros_(self.decoder.linear.weight)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (n, c, h, w) in [0, 1] -> mean and log variance of q(z|x), each (n, latent_size), float32."""
-        mean, log_variance = self.encoder((x - self.mean_face) / self.scale)
+        x = (x - self.mean_face) / self.scale
+        mean, log_variance = self.encoder(x) if isinstance(self.encoder, Encoder) else self.encoder(x, self.detailed)
         return mean.float(), log_variance.float().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,22 +320,52 @@ class VAE(nn.Module):
             log_sigma = log_sigma.float() + math.log(0.2)
         else:
             picture = self.decoder(z)
-        if self.shared_sigma:
-            log_sigma = (10 * self.log_sigma_tenth + self.scale.log()).expand(z.shape[0], 1)
-        # A soft lower bound: sigma never falls below sigma_min, and the gradient never vanishes abruptly.
-        log_sigma = self.log_sigma_min + F.softplus(log_sigma - self.log_sigma_min)
+        log_sigma = self._shared_log_sigma(z.shape[0]) if self.shared_sigma else self._bounded(log_sigma)
         return picture.float() * self.scale + self.mean_face, log_sigma
+
+    def _shared_log_sigma(self, count: int) -> Tensor:
+        return self._bounded((10 * self.log_sigma_tenth + self.scale.log()).expand(count, 1))
+
+    def _bounded(self, log_sigma: Tensor) -> Tensor:
+        """A soft lower bound: sigma never falls below sigma_min, and the gradient never vanishes abruptly."""
+        return self.log_sigma_min + F.softplus(log_sigma - self.log_sigma_min)
 
     def forward(self, x: Tensor, noise: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One pass of the reparametrization trick: ``z = mean + sigma * noise``.
 
         Returns the mean picture, log sigma of p(x|z), and mean and log variance of q(z|x). The pictures of the raw
-        latents ``more`` (m, latent_size) follow those of ``x``.
+        latents ``more`` (m, latent_size) follow those of ``x``. When not ``detailed`` a picture is what
+        ``squared_error`` takes as well, its low frequencies (n, size).
         """
         mean, log_variance = self.encode(x)
         z = mean + torch.exp(0.5 * log_variance) * noise
-        picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
+        if self.detailed or isinstance(self.decoder, Decoder):
+            picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
+        else:
+            picture, log_sigma = self.decoder.smooth(z).float(), self._shared_log_sigma(z.shape[0])
         return picture, log_sigma[: len(x)], mean, log_variance
+
+    def squared_error(self, x: Tensor, picture: Tensor) -> Tensor:
+        """|x - picture|^2 of each picture, (n,): summed over pixels and channels.
+
+        ``x`` is (n, c, h, w) in [0, 1]; ``picture`` the same or, from a network that is not ``detailed``, low frequencies.
+        They are an orthogonal part of the picture: the rest of ``x`` is missing from it.
+        """
+        if picture.ndim == 4:
+            return (x - picture).square().flatten(1).sum(1)
+        assert isinstance(self.decoder, ConvDecoder)
+        x = (x - self.mean_face) / self.scale
+        kept = self.decoder.components.low.keep(x)
+        missing = x.square().flatten(1).sum(1) - kept.square().sum(1)
+        return (missing + (kept - picture).square().sum(1)) * self.scale.square()
+
+    def dense(self) -> list[nn.Parameter]:
+        """The parameters that train when not ``detailed``."""
+        layers = [self.encoder.hidden, self.encoder.mean, self.encoder.log_variance, self.decoder.hidden]
+        parameters = [p for layer in layers for p in layer.parameters()]
+        if isinstance(self.decoder, ConvDecoder):
+            parameters += self.decoder.drawn.parameters()
+        return [*parameters, *([self.log_sigma_tenth] if self.shared_sigma else [])]
 
 
 class Critic(nn.Module):
