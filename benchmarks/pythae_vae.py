@@ -5,7 +5,7 @@
     morphing-faces export runs/pythae --prior --data data/faces-128 -o pythae
     morphing-faces evaluate ./pythae --data data/faces-128
 
-The networks, the batch and the pictures (mirrored at random) are the recipe's; all else is pythae's: its loss, its
+The networks, what they are given to begin with, the batch and the pictures (mirrored at random) are the recipe's; all else is pythae's: its loss, its
 trainer, its optimizer and its learning rate. It samples from N(0, I), hence --prior.
 """
 
@@ -28,8 +28,9 @@ from morphing_faces.train import checkpoint
 from morphing_faces.train.config import Config, recipe
 from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
-from morphing_faces.train.loop import machine
+from morphing_faces.train.loop import machine, set_data_statistics
 from morphing_faces.train.networks import VAE
+from morphing_faces.train.pca import find_components
 
 CHUNK = 64  # batches between two looks at the clock
 
@@ -45,7 +46,7 @@ def networks(own: VAE) -> tuple[Any, Any]:
             self.network = own.encoder
 
         def forward(self, x: torch.Tensor) -> Any:
-            mean, log_variance = self.network(x)
+            mean, log_variance = own.encode(x)
             return ModelOutput(embedding=mean, log_covariance=log_variance)
 
     class Decoder(BaseDecoder):  # type: ignore[misc]
@@ -54,8 +55,7 @@ def networks(own: VAE) -> tuple[Any, Any]:
             self.network = own.decoder
 
         def forward(self, z: torch.Tensor) -> Any:
-            picture = self.network(z)
-            return ModelOutput(reconstruction=picture[0] if isinstance(picture, tuple) else picture)
+            return ModelOutput(reconstruction=own.decode(z)[0])
 
     return Encoder(), Decoder()
 
@@ -84,8 +84,9 @@ def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
 
     torch.manual_seed(config.seed)
     own = VAE(config, dataset.image_shape)
-    own.mean_face.zero_()  # pythae's networks see pictures as they are
-    own.scale.fill_(1.0)
+    set_data_statistics(own, dataset)
+    if config.network == "conv":
+        find_components(own, dataset, config.kl_weight, config.mirror)
     height, width, channels = dataset.image_shape
     encoder, decoder = networks(own)
     model = models.VAE(

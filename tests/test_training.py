@@ -303,8 +303,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
     """Make the loss of the training steps (counted from 0) for which ``bad`` holds not a number."""
     original, steps = loop.log_likelihood_of, iter(range(10_000))
 
-    def spoiled(x: torch.Tensor, mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-        result = original(x, mean, log_sigma)
+    def spoiled(squared_error: torch.Tensor, count: int, log_sigma: torch.Tensor) -> torch.Tensor:
+        result = original(squared_error, count, log_sigma)
         return result * float("nan") if torch.is_grad_enabled() and bad(next(steps)) else result
 
     monkeypatch.setattr(loop, "log_likelihood_of", spoiled)
