@@ -112,7 +112,7 @@ class LowFrequencies(nn.Module):
 
     def keep(self, x: Tensor) -> Tensor:
         """Pictures -> vectors."""
-        x = torch.einsum("dc,nchw->ndhw", self.colours, x)
+        x = (self.colours @ x.flatten(2)).reshape(x.shape)
         parts = [(self.bright @ x[:, :1] @ self.bright.T).flatten(1)]
         if self.channels > 1:
             parts.append((self.tint @ x[:, 1:] @ self.tint.T).flatten(1))
@@ -125,7 +125,7 @@ class LowFrequencies(nn.Module):
         if self.channels > 1:
             rest = vectors[:, self.kept**2 :].reshape(-1, self.channels - 1, self.coarse, self.coarse)
             x = torch.cat([x, self.tint.T @ rest @ self.tint], 1)
-        return torch.einsum("dc,ndhw->nchw", self.colours, x)
+        return (self.colours.T @ x.flatten(2)).reshape(x.shape)
 
 
 class Components(nn.Module):
