@@ -1,7 +1,7 @@
 """Principal components of the pictures' low frequencies, in which the convolutional networks read and draw faces.
 
-A fully connected layer is the fastest thing a processor does, and 512 numbers hold what is smooth in a face: networks that
-work on components see a hundred times more pictures a second than ones that work on pixels.
+A fully connected layer is the fastest thing a processor does, and 512 numbers hold what is smooth in a face (27.5 dB of a
+photograph at 128x128): networks that work on components see many times more pictures a second than ones on pixels.
 """
 
 from __future__ import annotations
