@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,10 @@ def _train(
         critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
     else:
         if config.network == "conv":
+            if progress:
+                tqdm.write(
+                    "finding the principal components of the pictures, about a minute for 25,000", file=sys.stderr
+                )
             find_components(model, dataset, config.kl_weight, config.mirror)
             average.load_state_dict(model.state_dict())
         if rank == 0:
