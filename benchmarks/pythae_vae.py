@@ -5,8 +5,8 @@
     morphing-faces export runs/pythae --prior --data data/faces-128 -o pythae
     morphing-faces evaluate ./pythae --data data/faces-128
 
-The networks, what they are given to begin with, the batch and the pictures (mirrored at random) are the recipe's; all else is pythae's: its loss, its
-trainer, its optimizer and its learning rate. It samples from N(0, I), hence --prior.
+The networks, what they are given to begin with, the batch and the pictures (mirrored at random) are the recipe's; all
+else is pythae's: its loss, its trainer, its optimizer and its learning rate. It samples from N(0, I), hence --prior.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
             print(f"{seconds / 60:.1f} of {minutes:g} minutes, step {steps}, loss {loss:.1f}", flush=True)
     device = next(own.parameters()).device
     state = {
-        "step": steps, "bad_steps": 0, "seconds": seconds, "optimizer_steps": 0,
+        "step": steps, "bad_steps": 0, "seconds": seconds,
         "machine": f"pythae 0.1.2, {machine(device, 1)}",
     }  # fmt: skip
     own = own.cpu()

@@ -168,9 +168,8 @@ def _train(
             more = adversary.latents(len(x), noise_source) if adversary else None
             with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
                 pictures, log_sigma, mean, log_variance = network(x, noise, more)
-            squared_error = model.squared_error(
-                x, pictures[: len(x)]
-            )  # after the reconstructions come those of ``more``
+            # After the reconstructions come the faces of ``more``.
+            squared_error = model.squared_error(x, pictures[: len(x)])
             log_likelihood = log_likelihood_of(squared_error, x[0].numel(), log_sigma).mean()
             kl = kl_from_prior(mean, log_variance).sum(1).mean()
             kl_weight = config.kl_weight * min(1.0, (step + 1) / max(config.kl_warmup, 1))

@@ -11,7 +11,7 @@ import torch
 
 from .coordinates import to_pictures
 from .data import Dataset
-from .networks import VAE, Components, ConvDecoder, ConvEncoder
+from .networks import VAE, ConvDecoder, ConvEncoder
 
 PARTS = 512  # pictures read at once
 
@@ -42,10 +42,6 @@ def find_components(model: VAE, dataset: Dataset, kl_weight: float, mirror: bool
     values, basis = values.flip(0)[:count].clamp_min(1e-12), vectors.flip(1)[:, :count].T
     left = (energy / len(rows) - float(values.sum())) / float(np.prod(dataset.image_shape))
     for components in (encoder.components, decoder.components):
-        _set(components, basis, values.sqrt(), (kl_weight * max(left, 1e-12)) ** 0.5)
-
-
-def _set(components: Components, basis: torch.Tensor, spread: torch.Tensor, floor: float) -> None:
-    components.basis.copy_(basis)
-    components.spread.copy_(spread)
-    components.floor.fill_(floor)
+        components.basis.copy_(basis)
+        components.spread.copy_(values.sqrt())
+        components.floor.fill_((kl_weight * max(left, 1e-12)) ** 0.5)
