@@ -30,7 +30,6 @@ from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.loop import machine, set_data_statistics
 from morphing_faces.train.networks import VAE
-from morphing_faces.train.pca import find_components
 
 CHUNK = 64  # batches between two looks at the clock
 
@@ -85,8 +84,6 @@ def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
     torch.manual_seed(config.seed)
     own = VAE(config, dataset.image_shape)
     set_data_statistics(own, dataset)
-    if config.network == "conv":
-        find_components(own, dataset, config.kl_weight, config.mirror)
     height, width, channels = dataset.image_shape
     encoder, decoder = networks(own)
     model = models.VAE(
@@ -129,7 +126,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    config = recipe(arguments.recipe).replace(name="pythae", adversarial=0.0, dense_steps=0)
+    config = recipe(arguments.recipe).replace(name="pythae", adversarial=0.0, small_steps=0)
     train(config, open_dataset(arguments.data), arguments.minutes, arguments.out)
 
 

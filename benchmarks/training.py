@@ -36,7 +36,7 @@ def ours(config: Config, dataset: Dataset, steps: int) -> float:
     """Pictures a second of the project's own loop, its reading, augmentation, averaging and clipping included."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        few = config.replace(steps=steps + 2, checkpoint_minutes=1e6, adversarial=0.0, dense_steps=0)
+        few = config.replace(steps=steps + 2, checkpoint_minutes=1e6, adversarial=0.0, small_steps=0)
         began: list[float] = []
         ended: list[float] = []
 

@@ -25,8 +25,8 @@ from morphing_faces.train.prepare import prepare
 from test_training import assert_same_checkpoint, at_step
 
 CONV: dict[str, Any] = {
-    "name": "conv", "network": "conv", "sigma": "shared", "latent_size": 8, "hidden": [24, 16], "components": 20,
-    "low_side": 16, "encoder_widths": [8, 12], "decoder_widths": [8, 12], "dense_steps": 2, "dense_batch": 24,
+    "name": "conv", "network": "conv", "sigma": "shared", "latent_size": 8,
+    "encoder_widths": [8, 12, 16], "decoder_widths": [8, 12, 16], "small_steps": 2, "small_batch": 24,
     "critic_widths": [8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2, "kl_warmup": 3,
     "adversarial": 0.2, "adversarial_from": 6,
 }  # fmt: skip
@@ -77,18 +77,61 @@ def test_every_layer_of_the_latent_is_one_of_the_readers() -> None:
     linear = [layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear)]
     of_latent = {id(layer) for layer in linear if layer.in_features == 8}
     assert of_latent == readers
-    assert len(readers) == 3, "the first dense layer and both blocks"
+    assert len(readers) == 5, "the first layer, and a block at each of four places"
 
 
 def test_pictures_of_another_size_are_refused_with_the_remedy() -> None:
-    with pytest.raises(
-        ValueError, match=r"the pictures are 42x42, but .* multiple of 4 and at least low_side, 16: .*--size"
-    ):
+    with pytest.raises(ValueError, match=r"the pictures are 42x42, but .* a multiple of 8: .*--size"):
         VAE(conv(), (42, 42, 3))
-    with pytest.raises(ValueError, match=r"the pictures are 12x12, .* at least low_side, 16"):
-        VAE(conv(), (12, 12, 3))
-    with pytest.raises(ValueError, match="components = 500: 32x32 pictures have 288 low frequencies"):
-        VAE(conv(components=500), (32, 32, 3))
+    with pytest.raises(ValueError, match=r"the pictures are 32x24, .* squares"):
+        VAE(conv(), (24, 32, 3))
+
+
+# --- small pictures first
+
+
+def test_the_finest_details_begin_at_nothing_so_small_pictures_are_the_whole_ones_made_smaller() -> None:
+    torch.manual_seed(0)
+    model = VAE(conv(), (32, 32, 3)).eval()
+    x = torch.rand(5, 3, 32, 32)
+    whole = model.encode(x)
+    faces = model.decode(torch.randn(5, 8, generator=torch.Generator().manual_seed(1)))[0]
+    model.small = True
+    for a, b in zip(whole, model.encode(torch.nn.functional.avg_pool2d(x, 2)), strict=True):
+        torch.testing.assert_close(a, b)
+    small = model.decode(torch.randn(5, 8, generator=torch.Generator().manual_seed(1)))[0]
+    assert small.shape == (5, 3, 16, 16)
+    enlarged = torch.nn.functional.interpolate(small, scale_factor=2.0, mode="bilinear")
+    assert (faces - enlarged - (model.mean_face - enlarged.mean())).abs().mean() < 0.02
+
+
+def test_the_layers_of_the_finest_details_rest_in_the_small_steps_and_all_train_after_them(
+    data: Dataset, tmp_path: Path
+) -> None:
+    settings = conv(small_steps=6, steps=12, adversarial=0.0)
+    model = VAE(settings, data.image_shape)
+    resting = {id(p) for p in model.fine()}
+    assert 0 < len(resting) < sum(1 for _ in model.parameters())
+    train(settings.replace(steps=6), data, tmp_path / "small", device="cpu", progress=False)
+    groups = checkpoint.load(tmp_path / "small")[0]
+    for name, p in model.named_parameters():
+        assert (f"step/{name}" in groups["optimizer"]) == (id(p) not in resting), name
+    train(settings, data, tmp_path / "whole", device="cpu", progress=False)
+    steps = {
+        key: int(value)
+        for key, value in checkpoint.load(tmp_path / "whole")[0]["optimizer"].items()
+        if key.startswith("step/")
+    }
+    for name, p in model.named_parameters():
+        assert steps[f"step/{name}"] == (6 if id(p) in resting else 12), name
+
+
+def test_a_nat_of_the_code_costs_as_much_of_a_small_picture(data: Dataset, tmp_path: Path) -> None:
+    """Held-out figures of a small run are those of small pictures: a quarter of the pixel values."""
+    settings = conv(small_steps=4, steps=4, adversarial=0.0)
+    metrics = train(settings, data, tmp_path / "small", device="cpu", progress=False)
+    whole = train(settings.replace(small_steps=0), data, tmp_path / "whole", device="cpu", progress=False)
+    assert metrics["held_out/elbo"] / whole["held_out/elbo"] == pytest.approx(0.25, rel=0.3)
 
 
 def test_the_shipped_recipe_fits_the_hand() -> None:
@@ -105,7 +148,7 @@ def test_the_shipped_recipe_fits_the_hand() -> None:
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(count)
     model.decode(torch.zeros(1, 400))
-    assert sum(macs) <= 62e6, f"{sum(macs):,} multiplications: some 7 million a millisecond in single-threaded WASM"
+    assert sum(macs) <= 82e6, f"{sum(macs):,} multiplications: some 7 million a millisecond in single-threaded WASM"
 
 
 # --- the critic

@@ -82,9 +82,9 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("zoom", -0.1, "at least 0 and less than 1"),
         ("learning_rate_end", 1.5, "from 0 to 1"),
         ("cooldown", -1, "0 or more"),
-        ("components", 0, "at least 1"),
-        ("low_side", 0, "at least 1"),
-        ("dense_steps", 5, "0 when network is 'mlp', which is all dense"),
+        ("small_batch", 0, "at least 1"),
+        ("small_steps", 5, "0 when network is 'mlp'"),
+        ("decoder_widths", (8,), "at least two widths"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(key: str, value: Any, allowed: str) -> None:
@@ -92,9 +92,9 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(key: str, value: A
     assert refusal({key: value}) == f"{said}: must be {allowed}"
 
 
-def test_the_critic_does_not_come_in_before_the_convolutions() -> None:
-    settings = {"network": "conv", "sigma": "shared", "adversarial": 0.2, "dense_steps": 5, "adversarial_from": 4}
-    assert refusal(settings) == "adversarial_from = 4: must be at least dense_steps, 5"
+def test_the_critic_does_not_come_in_before_whole_pictures() -> None:
+    settings = {"network": "conv", "sigma": "shared", "adversarial": 0.2, "small_steps": 5, "adversarial_from": 4}
+    assert refusal(settings) == "adversarial_from = 4: must be at least small_steps, 5"
 
 
 @pytest.mark.parametrize("widths", [[], [0], [64, -1]])

@@ -301,13 +301,13 @@ def test_a_disk_that_refuses_the_checkpoint_is_one_line(data: Dataset, tmp_path:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
     """Make the loss of the training steps (counted from 0) for which ``bad`` holds not a number."""
-    original, steps = loop.log_likelihood_of, iter(range(10_000))
+    original, steps = loop.gaussian_log_likelihood, iter(range(10_000))
 
-    def spoiled(squared_error: torch.Tensor, count: int, log_sigma: torch.Tensor) -> torch.Tensor:
-        result = original(squared_error, count, log_sigma)
+    def spoiled(x: torch.Tensor, mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+        result = original(x, mean, log_sigma)
         return result * float("nan") if torch.is_grad_enabled() and bad(next(steps)) else result
 
-    monkeypatch.setattr(loop, "log_likelihood_of", spoiled)
+    monkeypatch.setattr(loop, "gaussian_log_likelihood", spoiled)
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(

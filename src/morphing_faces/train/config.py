@@ -32,18 +32,14 @@ class Config:
     # "mlp" is the 2014 network: fully connected, rectified linear units; "conv" is for larger pictures.
     network: str = "mlp"
     latent_size: int = 400  # as on the 2014 page; most of them switch themselves off
-    # Widths of the encoder's fully connected hidden layers; the decoder's are the same reversed.
+    # mlp: widths of the encoder's hidden layers; the decoder's are the same reversed.
     hidden: tuple[int, ...] = (2000, 2000)
-    # conv: the fully connected layers read and draw this many principal components of the low frequencies, which are
-    # low_side^2 of brightness and a sixteenth of that of each colour.
-    components: int = 512
-    low_side: int = 64
-    # conv: channels at half the picture's side, at a quarter, ... The convolutions add what the components leave over.
-    encoder_widths: tuple[int, ...] = (24, 48, 96, 32)
-    decoder_widths: tuple[int, ...] = (24, 48, 96)
-    # conv: so many first steps, of so many pictures, train the fully connected layers alone, which is much faster.
-    dense_steps: int = 0
-    dense_batch: int = 256
+    # conv: channels at half the picture's side, at a quarter, ...
+    encoder_widths: tuple[int, ...] = (32, 64, 128, 224, 320)
+    decoder_widths: tuple[int, ...] = (32, 64, 128, 224, 320)
+    # conv: so many first steps, of so many pictures, are done at half the side, without the first of the widths.
+    small_steps: int = 0
+    small_batch: int = 32
     # p(x|z)'s standard deviation: one the decoder says of each "picture", or one "shared" by all.
     sigma: str = "picture"
     # Lower bound of p(x|z)'s standard deviation, pixel range 0 to 1; without one the density diverges.
@@ -105,16 +101,16 @@ class Config:
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
         for key in ("hidden", "encoder_widths", "decoder_widths", "critic_widths"):
             need(len(getattr(self, key)) > 0 and min(getattr(self, key)) > 0, key, "a list of positive widths")
-        for key in ("batch", "steps", "max_bad_steps", "components", "low_side", "dense_batch"):
+        for key in ("batch", "steps", "max_bad_steps", "small_batch"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
-        need(
-            self.network == "conv" or not self.dense_steps, "dense_steps", "0 when network is 'mlp', which is all dense"
-        )
-        late = not self.adversarial or self.adversarial_from >= self.dense_steps
-        need(late, "adversarial_from", f"at least dense_steps, {self.dense_steps}")
+        for key in ("encoder_widths", "decoder_widths"):
+            need(len(getattr(self, key)) > 1, key, "at least two widths")
+        need(self.network == "conv" or not self.small_steps, "small_steps", "0 when network is 'mlp'")
+        late = not self.adversarial or self.adversarial_from >= self.small_steps
+        need(late, "adversarial_from", f"at least small_steps, {self.small_steps}")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "dense_steps"):  # fmt: skip
+                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "small_steps"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .data import Dataset
 from .networks import VAE
@@ -19,6 +20,12 @@ from .networks import VAE
 def to_pictures(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (n, height, width, channels) -> float32 (n, channels, height, width) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def pictures_for(model: VAE, images: np.ndarray) -> Tensor:
+    """The same on the model's device and of the side that it reads now."""
+    x = to_pictures(images, model.mean_face.device)
+    return F.avg_pool2d(x, 2) if model.small else x
 
 
 @dataclass(frozen=True)
@@ -42,11 +49,10 @@ class Posterior:
 @torch.no_grad()
 def encode_all(model: VAE, dataset: Dataset, rows: np.ndarray, mirror: bool, batch: int = 256) -> Posterior:
     """Encode the pictures of ``rows``, and after them, when training mirrored them, their mirror images."""
-    device = model.mean_face.device
     parts = []
     for flipped in (False, True)[: 1 + mirror]:
         for first in range(0, len(rows), batch):
-            x = to_pictures(dataset.images[rows[first : first + batch]], device)
+            x = pictures_for(model, dataset.images[rows[first : first + batch]])
             parts.append(model.encode(x.flip(3) if flipped else x))
     means, log_variances = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
     return Posterior(means, log_variances.exp())

@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +26,10 @@ from ..files import whole_file
 from . import checkpoint
 from .adversary import Adversary
 from .config import FIELDS, Config, from_toml
-from .coordinates import encode_all, to_pictures, whitening
+from .coordinates import encode_all, pictures_for, to_pictures, whitening
 from .data import Dataset, batches, must_belong, spread
 from .networks import VAE
-from .objective import active_units, gaussian_log_likelihood, kl_from_prior, log_likelihood_of
-from .pca import find_components
+from .objective import active_units, gaussian_log_likelihood, kl_from_prior
 from .sheet import save_sheet
 
 LOG_EVERY = 20  # steps between two readings of the metrics; reading them makes a GPU wait
@@ -61,7 +59,7 @@ def train(
 def _train(
     config: Config, dataset: Dataset, run: Path, device: torch.device, rank: int, world: int, progress: bool
 ) -> dict[str, Any]:
-    for key in ("batch", *(["dense_batch"] if config.dense_steps else [])):
+    for key in ("batch", *(["small_batch"] if config.small_steps else [])):
         if getattr(config, key) % world:
             raise ValueError(f"{key} = {getattr(config, key)}: must divide by the {world} processes")
     torch.manual_seed(config.seed)
@@ -83,18 +81,10 @@ def _train(
         checkpoint.load_moments(optimizer, model, groups.get("optimizer", {}))
         step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
         critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
-    else:
-        if config.network == "conv":
-            if progress:
-                tqdm.write(
-                    "finding the principal components of the pictures, about a minute for 25,000", file=sys.stderr
-                )
-            find_components(model, dataset, config.kl_weight, config.mirror)
-            average.load_state_dict(model.state_dict())
-        if rank == 0:
-            run.mkdir(parents=True, exist_ok=True)
-            _write_text(run / "config.toml", config.to_toml())
-            _write_text(run / "data.json", json.dumps(dataset.record, indent=1) + "\n")
+    elif rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        _write_text(run / "config.toml", config.to_toml())
+        _write_text(run / "data.json", json.dumps(dataset.record, indent=1) + "\n")
 
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(device))
     use_compile = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
@@ -132,16 +122,15 @@ def _train(
     ):
         for images in _batches(config, dataset, step, rank, world):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step) * (group["pace"] if step >= config.dense_steps else 1.0)
+                group["lr"] = learning_rate(config, step)
 
-            # The fully connected layers alone, then all.
-            if network is None or step == config.dense_steps > 0:
-                if step == config.dense_steps > 0:  # they go on from the averaged weights, the best there are
+            # Small pictures first, then whole ones.
+            if network is None or step == config.small_steps > 0:
+                if step == config.small_steps > 0:  # go on from the averaged weights, the best there are
                     model.load_state_dict(average.state_dict())
-                model.detailed = step >= config.dense_steps
-                model.requires_grad_(model.detailed)
-                for parameter in model.dense():
-                    parameter.requires_grad_(True)
+                model.small = average.small = step < config.small_steps
+                for parameter in model.fine():
+                    parameter.requires_grad_(not model.small)
                 network = _wrap(model, world, use_compile)
 
             # From here on the encoder is what it will be, and the decoder follows a critic as well.
@@ -160,6 +149,8 @@ def _train(
             # Augmentation and noise come from a generator of their own, seeded by the step: resuming is exact.
             noise_source.manual_seed((config.seed * 1_000_003 + step) * 4099 + rank)
             x = augment(to_pictures(images, device), config, noise_source)
+            if model.small:
+                x = F.avg_pool2d(x, 2)
             noise = torch.randn(len(x), config.latent_size, generator=noise_source, device=device)
             if config.dropout:
                 torch.manual_seed((config.seed * 1_000_033 + step) * 4099 + rank)
@@ -169,11 +160,11 @@ def _train(
             with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
                 pictures, log_sigma, mean, log_variance = network(x, noise, more)
             # After the reconstructions come the faces of ``more``.
-            squared_error = model.squared_error(x, pictures[: len(x)])
-            log_likelihood = log_likelihood_of(squared_error, x[0].numel(), log_sigma).mean()
+            log_likelihood = gaussian_log_likelihood(x, pictures[: len(x)], log_sigma).mean()
             kl = kl_from_prior(mean, log_variance).sum(1).mean()
             kl_weight = config.kl_weight * min(1.0, (step + 1) / max(config.kl_warmup, 1))
-            loss = (kl_weight * kl - log_likelihood) / x[0].numel()
+            # A nat of the code costs as much of a small picture's nats a pixel value as of a whole one's.
+            loss = kl_weight * kl / model.mean_face.numel() - log_likelihood / x[0].numel()
             if adversary:
                 with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
                     hinge = adversary.learn(x, pictures, noise_source)
@@ -205,7 +196,7 @@ def _train(
                 metrics |= {
                     "elbo": (log_likelihood - kl).item(),
                     "kl": kl.item(),
-                    "mse": squared_error.mean().item() / x[0].numel(),
+                    "mse": F.mse_loss(pictures[: len(x)], x).item(),
                     "sigma": log_sigma.exp().mean().item(),
                     "gradient_norm": norm.item(),
                     "pictures_per_second": seen / (time.monotonic() - started),
@@ -240,7 +231,7 @@ def learning_rate(config: Config, step: int) -> float:
     Down by half a cosine over the rest of the run; or, with ``cooldown``, over that many last steps by one minus the
     square root of what is done of them (Hagele et al., 2024, arXiv:2405.18392).
     """
-    begun = step - config.dense_steps if step >= config.dense_steps else step  # the convolutions warm up as well
+    begun = step - config.small_steps if step >= config.small_steps else step  # the finest details warm up as well
     if begun < config.warmup:
         return config.learning_rate * (begun + 1) / config.warmup
     first = falls_from(config)
@@ -252,36 +243,29 @@ def learning_rate(config: Config, step: int) -> float:
 
 def falls_from(config: Config) -> int:
     """The step from which on the learning rate falls."""
-    warm = config.dense_steps + config.warmup
+    warm = config.small_steps + config.warmup
     return max(config.steps - config.cooldown, warm) if config.cooldown else warm
 
 
 def make_optimizer(model: VAE, config: Config) -> torch.optim.Optimizer:
-    """AdamW; biases and gains are not decayed.
-
-    ``pace`` is by how much the learning rate differs once the dense steps are over: layers that have had theirs, on much
-    larger batches, go on at a tenth of it.
-    """
-    had = {id(p) for p in model.dense()} if config.dense_steps else set()
+    """AdamW; biases are not decayed."""
     groups = [
         {
-            "params": [p for p in model.parameters() if (id(p) in had) == dense and (p.ndim > 1) == matrix],
+            "params": [p for p in model.parameters() if (p.ndim > 1) == matrix],
             "weight_decay": config.weight_decay if matrix else 0.0,
-            "pace": 0.1 if dense else 1.0,
         }
-        for dense in (False, True)[: 1 + bool(had)]
         for matrix in (True, False)
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta_2), fused=True)
 
 
 def _batches(config: Config, dataset: Dataset, step: int, rank: int, world: int) -> Iterator[np.ndarray]:
-    dense = config.dense_steps
-    if step < dense:
-        last = min(dense, config.steps)
-        yield from batches(dataset, "train", step, last, config.dense_batch, config.seed, rank, world)
-    first, seed = max(step - dense, 0), config.seed + bool(dense)
-    yield from batches(dataset, "train", first, config.steps - dense, config.batch, seed, rank, world)
+    small = config.small_steps
+    if step < small:
+        last = min(small, config.steps)
+        yield from batches(dataset, "train", step, last, config.small_batch, config.seed, rank, world)
+    first, seed = max(step - small, 0), config.seed + bool(small)
+    yield from batches(dataset, "train", first, config.steps - small, config.batch, seed, rank, world)
 
 
 @torch.no_grad()
@@ -348,7 +332,7 @@ def look(model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 10
     generator = torch.Generator(device).manual_seed(0)
     sums = {"elbo": 0.0, "kl": 0.0, "mse": 0.0}
     for first in range(0, len(rows), 256):
-        x = to_pictures(dataset.images[rows[first : first + 256]], device)
+        x = pictures_for(model, dataset.images[rows[first : first + 256]])
         mean, log_variance = model.encode(x)
         noise = torch.randn(mean.shape, generator=generator, device=device)
         picture, log_sigma = model.decode(mean + torch.exp(0.5 * log_variance) * noise)

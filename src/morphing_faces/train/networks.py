@@ -56,186 +56,118 @@ class Decoder(nn.Module):
         return self.picture(h), self.log_sigma(h)
 
 
-def group_norm(width: int, affine: bool = True) -> nn.GroupNorm:
-    """Wu and He (2018), arXiv:1803.08494, with 16 channels a group where the width divides by 16."""
-    return nn.GroupNorm(max(width // 16, 1) if width % max(width // 16, 1) == 0 else 1, width, affine=affine)
+def bend(x: Tensor) -> Tensor:
+    """The convolutional networks' nonlinearity; in the page a rectifier costs a tenth of a sigmoid's time."""
+    return F.leaky_relu(x, 0.2)
 
 
 class Bottleneck(nn.Module):
-    """A residual block at half the width within: three convolutions at an eighth of the cost of two wide ones.
+    """A residual block at half the width within: three convolutions at a fifth of the cost of two wide ones.
 
-    He et al. (2016), arXiv:1512.03385. Where a latent is given, it scales and shifts the normalized features (the
-    adaptive group normalization of Dhariwal and Nichol, 2021, arXiv:2105.05233).
+    He et al. (2016), arXiv:1512.03385; without normalization, as in Child (2021), arXiv:2011.10650. Where a latent is
+    given, it scales and shifts the features that the block reads.
     """
 
     def __init__(self, width: int, latent_size: int = 0):
         super().__init__()
         inner = max(width // 2, 1)
-        self.norm = group_norm(width, affine=not latent_size)  # the latent's own scale and shift take its place
         self.style = nn.Linear(latent_size, 2 * width) if latent_size else None
         self.narrow = nn.Conv2d(width, inner, 1)
         self.middle = nn.Conv2d(inner, inner, 3, padding=1)
         self.widen = nn.Conv2d(inner, width, 1)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        h = self.norm(x)
+        h = x
         if self.style is not None:
             scale, shift = self.style(z)[:, :, None, None].chunk(2, 1)
             h = h * (1 + scale) + shift
-        h = F.silu(self.narrow(F.silu(h)))
-        return x + self.widen(F.silu(self.middle(h)))
-
-
-class LowFrequencies(nn.Module):
-    """Pictures (n, c, side, side) as short vectors (n, size): their lowest frequencies, those of colour fewer, as in JPEG.
-
-    Colours are turned and the cosine transform is taken orthogonally, so a vector is as long as what it stands for, and
-    ``restore`` is both the inverse and the transpose of ``keep``.
-    """
-
-    colours: Tensor
-    bright: Tensor
-    tint: Tensor
-
-    def __init__(self, channels: int, side: int, kept: int):
-        super().__init__()
-        self.channels, self.kept, self.coarse = channels, kept, max(kept // 4, 1)
-        turn = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
-        turn = turn / turn.norm(dim=1, keepdim=True)
-        self.register_buffer("colours", turn if channels == 3 else torch.eye(channels))
-        cosines = torch.cos(math.pi * torch.outer(torch.arange(kept), torch.arange(side) + 0.5) / side)
-        cosines = cosines * math.sqrt(2 / side)
-        cosines[0] /= math.sqrt(2)
-        self.register_buffer("bright", cosines)
-        self.register_buffer("tint", cosines[: self.coarse].clone())
-        self.size = kept**2 + (channels - 1) * self.coarse**2
-
-    def keep(self, x: Tensor) -> Tensor:
-        """Pictures -> vectors."""
-        x = (self.colours @ x.flatten(2)).reshape(x.shape)
-        parts = [(self.bright @ x[:, :1] @ self.bright.T).flatten(1)]
-        if self.channels > 1:
-            parts.append((self.tint @ x[:, 1:] @ self.tint.T).flatten(1))
-        return torch.cat(parts, 1)
-
-    def restore(self, vectors: Tensor) -> Tensor:
-        """Vectors -> pictures that have these frequencies and no others."""
-        first = vectors[:, : self.kept**2].reshape(-1, 1, self.kept, self.kept)
-        x = self.bright.T @ first @ self.bright
-        if self.channels > 1:
-            rest = vectors[:, self.kept**2 :].reshape(-1, self.channels - 1, self.coarse, self.coarse)
-            x = torch.cat([x, self.tint.T @ rest @ self.tint], 1)
-        return (self.colours.T @ x.flatten(2)).reshape(x.shape)
-
-
-class Components(nn.Module):
-    """The pictures' principal components among their low frequencies: fixed maps, computed once (see ``pca.py``).
-
-    ``basis`` is (components, size), its rows orthonormal; ``spread`` the components' standard deviations and ``floor``
-    that of what is noise, so that a network sees numbers of the order of one.
-    """
-
-    basis: Tensor
-    spread: Tensor
-    floor: Tensor
-
-    def __init__(self, low: LowFrequencies, count: int):
-        super().__init__()
-        self.low = low
-        self.register_buffer("basis", torch.eye(count, low.size))
-        self.register_buffer("spread", torch.ones(count))
-        self.register_buffer("floor", torch.zeros(()))
-
-    def read(self, x: Tensor) -> Tensor:
-        """Pictures -> components (n, components)."""
-        return self.low.keep(x) @ self.basis.T / (self.spread.square() + self.floor.square()).sqrt()
-
-    def write(self, components: Tensor) -> Tensor:
-        """Components -> vectors of low frequencies (n, size)."""
-        return (components * self.spread) @ self.basis
+        return x + self.widen(bend(self.middle(bend(self.narrow(bend(h))))))
 
 
 class ConvEncoder(nn.Module):
-    """q(z|x) for larger pictures: fully connected layers read principal components and, beside them, convolutions.
+    """q(z|x) for larger pictures: convolutions from half the picture's side down.
 
-    ``details`` holds what the convolutions find; it begins at zero.
+    What the first width adds begins at zero; ``small`` pictures, of half the side, are read without it.
     """
 
     def __init__(self, channels: int, side: int, config: Config):
         super().__init__()
-        widths, hidden = config.encoder_widths, config.hidden
-        self.components = Components(LowFrequencies(channels, side, config.low_side), config.components)
-        layers = itertools.pairwise((config.components, *hidden))
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in layers)
-        self.dropout = nn.Dropout(config.dropout)
-        self.mean = nn.Linear(hidden[-1], config.latent_size)
-        self.log_variance = nn.Linear(hidden[-1], config.latent_size)
-        self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
-        self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
+        widths = config.encoder_widths
+        self.fine_stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.fine_block = Bottleneck(widths[0])
+        self.fine_join = nn.Conv2d(widths[0], widths[1], 1)
+        self.stem = nn.Conv2d(4 * channels, widths[1], 3, padding=1)
         self.blocks = nn.ModuleList(Bottleneck(width) for width in widths[1:])
-        self.norm = group_norm(widths[-1])
-        self.details = nn.Linear(widths[-1] * (side >> len(widths)) ** 2, hidden[0])
+        self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[1:]))
+        self.last = Bottleneck(widths[-1])
+        self.dropout = nn.Dropout(config.dropout)
+        features = widths[-1] * (side >> len(widths)) ** 2
+        self.mean = nn.Linear(features, config.latent_size)
+        self.log_variance = nn.Linear(features, config.latent_size)
 
-    def forward(self, x: Tensor, detailed: bool = True) -> tuple[Tensor, Tensor]:
-        h = self.hidden[0](self.components.read(x))
-        if detailed:
-            g = self.stem(F.pixel_unshuffle(x, 2))
-            for project, block in zip(self.narrower, self.blocks, strict=True):
-                g = block(project(F.avg_pool2d(g, 2)))
-            h = h + self.details(F.silu(self.norm(g)).flatten(1))
-        h = self.dropout(F.silu(h))
-        for layer in itertools.islice(self.hidden, 1, None):
-            h = self.dropout(F.silu(layer(h)))
+    def fine(self) -> list[nn.Module]:
+        """The layers that read the finest details."""
+        return [self.fine_stem, self.fine_block, self.fine_join]
+
+    def forward(self, x: Tensor, small: bool = False) -> tuple[Tensor, Tensor]:
+        h = self.stem(F.pixel_unshuffle(x if small else F.avg_pool2d(x, 2), 2))
+        if not small:
+            fine = self.fine_block(self.fine_stem(F.pixel_unshuffle(x, 2)))
+            h = h + self.fine_join(F.avg_pool2d(bend(fine), 2))
+        for block, project in itertools.zip_longest(self.blocks, self.narrower):
+            h = block(h)
+            if project is not None:
+                h = project(F.avg_pool2d(h, 2))
+        h = self.dropout(bend(self.last(h)).flatten(1))
         return self.mean(h), self.log_variance(h)
 
 
 class ConvDecoder(nn.Module):
-    """p(x|z)'s mean for larger pictures: fully connected layers draw its low frequencies, convolutions the rest.
+    """p(x|z)'s mean for larger pictures: convolutions up to half the picture's side, then a pixel shuffle.
 
-    The convolutions are a small U-Net (Ronneberger et al., 2015, arXiv:1505.04597) that sees the smooth picture and the
-    latent. Its first and last layers run at half the picture's side, which keeps it fast enough for a hand.
+    The picture is that of half the side, enlarged, and what the last width adds, which begins at zero: a network can
+    learn ``small`` pictures first (Karras et al., 2018, arXiv:1710.10196). That no convolution runs at the full side
+    keeps it fast enough for a hand.
     """
 
     def __init__(self, channels: int, side: int, config: Config):
         super().__init__()
-        widths, hidden, latent_size = config.decoder_widths, config.hidden, config.latent_size
-        self.components = Components(LowFrequencies(channels, side, config.low_side), config.components)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise((latent_size, *hidden)))
-        self.drawn = nn.Linear(hidden[-1], config.components)
-        self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
-        # One block on the way down but at the bottom, where there are two, and one on the way up; none at half side.
-        self.before = nn.ModuleList(Bottleneck(width, latent_size) for width in widths[1:])
-        self.after = nn.ModuleList(Bottleneck(width, latent_size) for width in widths[1:])
-        self.norm = group_norm(widths[0])
-        self.picture = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
+        widths, latent_size = config.decoder_widths[::-1], config.latent_size
+        self.bottom = side >> len(widths)
+        self.first = nn.Linear(latent_size, widths[0] * self.bottom**2)
+        self.begin = Bottleneck(widths[0], latent_size)
+        self.blocks = nn.ModuleList(Bottleneck(width, latent_size) for width in widths[:-1])
+        self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[:-1]))
+        self.picture = nn.Conv2d(widths[-2], 4 * channels, 3, padding=1)
+        self.fine_join = nn.Conv2d(widths[-2], widths[-1], 1)
+        self.fine_block = Bottleneck(widths[-1], latent_size)
+        self.fine_picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
+
+    def fine(self) -> list[nn.Module]:
+        """The layers that draw the finest details."""
+        return [self.fine_join, self.fine_block, self.fine_picture]
 
     def readers(self) -> list[nn.Linear]:
         """The layers that read the latent, each linear: coordinates fold into them."""
-        first = self.hidden[0]
-        assert isinstance(first, nn.Linear)
         styles = [module.style for module in self.modules() if isinstance(module, Bottleneck)]
-        return [first, *(style for style in styles if style is not None)]
+        return [self.first, *(style for style in styles if style is not None)]
 
-    def smooth(self, z: Tensor) -> Tensor:
-        """The low frequencies of the picture, (n, size)."""
-        h = z
-        for layer in self.hidden:
-            h = F.silu(layer(h))
-        return self.components.write(self.drawn(h))
+    def forward(self, z: Tensor, small: bool = False) -> Tensor:
+        h = self.begin(self.first(z).unflatten(1, (-1, self.bottom, self.bottom)), z)
+        for block, project in itertools.zip_longest(self.blocks, self.narrower):
+            h = block(h, z)
+            if project is not None:
+                h = enlarge(project(h))
+        picture = F.pixel_shuffle(self.picture(bend(h)), 2)
+        if small:
+            return picture
+        h = self.fine_block(enlarge(self.fine_join(h)), z)
+        return enlarge(picture) + F.pixel_shuffle(self.fine_picture(bend(h)), 2)
 
-    def forward(self, z: Tensor) -> Tensor:
-        smooth = self.components.low.restore(self.smooth(z))
-        h = self.stem(F.pixel_unshuffle(smooth, 2))
-        passed = []
-        for project, block in zip(self.down, self.before, strict=True):
-            passed.append(h)
-            h = block(project(F.avg_pool2d(h, 2)), z)
-        for project, block in zip(reversed(self.up), reversed(self.after), strict=True):  # type: ignore[call-overload]
-            h = project(block(h, z))
-            h = F.interpolate(h, scale_factor=2.0, mode="bilinear") + passed.pop()  # "nearest" leaves a grid
-        return smooth + F.pixel_shuffle(self.picture(F.silu(self.norm(h))), 2)
+
+def enlarge(x: Tensor) -> Tensor:
+    """Twice the side. Bilinear: "nearest" leaves a grid."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear")
 
 
 class VAE(nn.Module):
@@ -264,23 +196,18 @@ class VAE(nn.Module):
             self.decoder = Decoder(config.latent_size, config.hidden[::-1], pixels)
         else:
             need = max(2 ** len(config.encoder_widths), 2 ** len(config.decoder_widths))
-            if height != width or height % need or height < config.low_side:
+            if height != width or height % need:
                 raise ValueError(
-                    f"the pictures are {width}x{height}, but this network needs squares whose side is a multiple of {need} "
-                    f"and at least low_side, {config.low_side}: prepare them with another --size, or change the recipe"
+                    f"the pictures are {width}x{height}, but this network needs squares whose side is a multiple of {need}: "
+                    "prepare them with another --size, or change the recipe's widths"
                 )
             self.encoder = ConvEncoder(channels, height, config)
             self.decoder = ConvDecoder(channels, height, config)
-            if config.components > self.encoder.components.low.size:
-                raise ValueError(
-                    f"components = {config.components}: {width}x{height} pictures have "
-                    f"{self.encoder.components.low.size} low frequencies; lower it, or raise low_side"
-                )
         if config.sigma == "shared":
             # Ten times the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
             self.log_sigma_tenth = nn.Parameter(torch.zeros(1))
         self.shared_sigma = config.sigma == "shared"
-        self.detailed = True  # False: leave the convolutions out, which begin at zero, and answer in low frequencies
+        self.small = False  # True: pictures have half the side, and the layers of the finest details rest
         self._begin()
 
     def _begin(self) -> None:
@@ -294,21 +221,20 @@ class VAE(nn.Module):
                 nn.init.zeros_(block.widen.weight)
                 if block.style is not None:
                     nn.init.zeros_(block.style.weight)
-        last: list[nn.Linear] = [self.encoder.mean, self.encoder.log_variance]
-        if isinstance(self.encoder, ConvEncoder):
-            nn.init.zeros_(self.encoder.details.weight)
+        last: list[nn.Linear | nn.Conv2d] = [self.encoder.mean, self.encoder.log_variance, self.decoder.picture]
         if isinstance(self.decoder, Decoder):
-            last += [self.decoder.picture, self.decoder.log_sigma]
+            last.append(self.decoder.log_sigma)
         else:
-            last.append(self.decoder.drawn)
-            nn.init.zeros_(self.decoder.picture.weight)
-        for layer in last:
-            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(self.decoder.fine_picture.weight)
+        if isinstance(self.encoder, ConvEncoder):
+            nn.init.zeros_(self.encoder.fine_join.weight)
+        for output in last:
+            nn.init.normal_(output.weight, std=0.01)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (n, c, h, w) in [0, 1] -> mean and log variance of q(z|x), each (n, latent_size), float32."""
-        x = (x - self.mean_face) / self.scale
-        mean, log_variance = self.encoder(x) if isinstance(self.encoder, Encoder) else self.encoder(x, self.detailed)
+        x = (x - self._mean_face()) / self.scale
+        mean, log_variance = self.encoder(x) if isinstance(self.encoder, Encoder) else self.encoder(x, self.small)
         return mean.float(), log_variance.float().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -319,9 +245,12 @@ class VAE(nn.Module):
             picture = picture.reshape(-1, channels, height, width)
             log_sigma = log_sigma.float() + math.log(0.2)
         else:
-            picture = self.decoder(z)
+            picture = self.decoder(z, self.small)
         log_sigma = self._shared_log_sigma(z.shape[0]) if self.shared_sigma else self._bounded(log_sigma)
-        return picture.float() * self.scale + self.mean_face, log_sigma
+        return picture.float() * self.scale + self._mean_face(), log_sigma
+
+    def _mean_face(self) -> Tensor:
+        return F.avg_pool2d(self.mean_face, 2) if self.small else self.mean_face
 
     def _shared_log_sigma(self, count: int) -> Tensor:
         return self._bounded((10 * self.log_sigma_tenth + self.scale.log()).expand(count, 1))
@@ -334,38 +263,18 @@ class VAE(nn.Module):
         """One pass of the reparametrization trick: ``z = mean + sigma * noise``.
 
         Returns the mean picture, log sigma of p(x|z), and mean and log variance of q(z|x). The pictures of the raw
-        latents ``more`` (m, latent_size) follow those of ``x``. When not ``detailed`` a picture is what
-        ``squared_error`` takes as well, its low frequencies (n, size).
+        latents ``more`` (m, latent_size) follow those of ``x``.
         """
         mean, log_variance = self.encode(x)
         z = mean + torch.exp(0.5 * log_variance) * noise
-        if self.detailed or isinstance(self.decoder, Decoder):
-            picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
-        else:
-            picture, log_sigma = self.decoder.smooth(z).float(), self._shared_log_sigma(z.shape[0])
+        picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
         return picture, log_sigma[: len(x)], mean, log_variance
 
-    def squared_error(self, x: Tensor, picture: Tensor) -> Tensor:
-        """|x - picture|^2 of each picture, (n,): summed over pixels and channels.
-
-        ``x`` is (n, c, h, w) in [0, 1]; ``picture`` the same or, from a network that is not ``detailed``, low frequencies.
-        They are an orthogonal part of the picture: the rest of ``x`` is missing from it.
-        """
-        if picture.ndim == 4:
-            return (x - picture).square().flatten(1).sum(1)
-        assert isinstance(self.decoder, ConvDecoder)
-        x = (x - self.mean_face) / self.scale
-        kept = self.decoder.components.low.keep(x)
-        missing = x.square().flatten(1).sum(1) - kept.square().sum(1)
-        return (missing + (kept - picture).square().sum(1)) * self.scale.square()
-
-    def dense(self) -> list[nn.Parameter]:
-        """The parameters that train when not ``detailed``."""
-        layers = [self.encoder.hidden, self.encoder.mean, self.encoder.log_variance, self.decoder.hidden]
-        parameters = [p for layer in layers for p in layer.parameters()]
-        if isinstance(self.decoder, ConvDecoder):
-            parameters += self.decoder.drawn.parameters()
-        return [*parameters, *([self.log_sigma_tenth] if self.shared_sigma else [])]
+    def fine(self) -> list[nn.Parameter]:
+        """The parameters that rest while pictures are ``small``."""
+        if isinstance(self.encoder, Encoder) or isinstance(self.decoder, Decoder):
+            return []
+        return [p for layer in [*self.encoder.fine(), *self.decoder.fine()] for p in layer.parameters()]
 
 
 class Critic(nn.Module):

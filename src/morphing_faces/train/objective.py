@@ -15,13 +15,9 @@ def gaussian_log_likelihood(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tenso
 
     ``x`` and ``mean`` are (n, c, h, w) in [0, 1]; ``log_sigma`` is (n, 1) or (1, 1), one value a picture.
     """
-    return log_likelihood_of((x - mean).square().flatten(1).sum(1), x[0].numel(), log_sigma)
-
-
-def log_likelihood_of(squared_error: Tensor, count: int, log_sigma: Tensor) -> Tensor:
-    """The same from |x - mean|^2, (n,), of ``count`` values a picture."""
+    squared_error = (x - mean).square().flatten(1).sum(1)
     log_sigma = log_sigma.squeeze(1)
-    return -0.5 * (squared_error * torch.exp(-2 * log_sigma) + count * (2 * log_sigma + LOG_2_PI))
+    return -0.5 * (squared_error * torch.exp(-2 * log_sigma) + x[0].numel() * (2 * log_sigma + LOG_2_PI))
 
 
 def kl_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..files import whole_file
 from ..render import enlarge, grid, to_uint8
-from .coordinates import to_pictures
+from .coordinates import pictures_for
 from .data import Dataset
 from .networks import VAE
 
@@ -19,7 +19,7 @@ from .networks import VAE
 def save_sheet(model: VAE, dataset: Dataset, rows: np.ndarray, mean: Tensor, factor: Tensor, path: Path) -> None:
     """Two rows: pictures and their reconstructions (mean code); below, 64 samples of the Gaussian aggregate posterior."""
     device = model.mean_face.device
-    x = to_pictures(dataset.images[rows], device)
+    x = pictures_for(model, dataset.images[rows])
     u = torch.randn(64, model.latent_size, generator=torch.Generator().manual_seed(1)).double()
     z = (mean + u @ factor.T).float().to(device)
     parts = torch.cat([x, model.decode(model.encode(x)[0])[0], model.decode(z)[0]])
