@@ -97,6 +97,14 @@ def test_the_critic_does_not_come_in_before_whole_pictures() -> None:
     assert refusal(settings) == "adversarial_from = 4: must be at least small_steps, 5"
 
 
+@pytest.mark.parametrize("blocks", [[1, 2], [1, 1, 0]])
+@pytest.mark.parametrize("network", ["encoder", "decoder"])
+def test_every_width_has_its_blocks(network: str, blocks: list[int]) -> None:
+    settings = {f"{each}_{key}": [8, 8, 8] for each in ("encoder", "decoder") for key in ("widths", "blocks")}
+    said = refusal({**settings, "network": "conv", "sigma": "shared", f"{network}_blocks": blocks})
+    assert said == f"{network}_blocks = {tuple(blocks)!r}: must be a list of 3 positive numbers, one for each width"
+
+
 @pytest.mark.parametrize("widths", [[], [0], [64, -1]])
 def test_hidden_widths_must_be_positive(widths: list[int]) -> None:
     assert refusal({"hidden": widths}) == f"hidden = {tuple(widths)!r}: must be a list of positive widths"

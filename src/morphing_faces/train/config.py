@@ -37,6 +37,9 @@ class Config:
     # conv: channels at half the picture's side, at a quarter, ...
     encoder_widths: tuple[int, ...] = (32, 64, 128, 224, 320)
     decoder_widths: tuple[int, ...] = (32, 64, 128, 224, 320)
+    # conv: residual blocks at each of those sides.
+    encoder_blocks: tuple[int, ...] = (1, 1, 1, 1, 2)
+    decoder_blocks: tuple[int, ...] = (1, 1, 2, 2, 2)
     # conv: so many first steps, of so many pictures, are done at half the side, without the first of the widths.
     small_steps: int = 0
     small_batch: int = 32
@@ -104,8 +107,12 @@ class Config:
         for key in ("batch", "steps", "max_bad_steps", "small_batch"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
-        for key in ("encoder_widths", "decoder_widths"):
-            need(len(getattr(self, key)) > 1, key, "at least two widths")
+        for key in ("encoder", "decoder"):
+            widths, blocks = getattr(self, f"{key}_widths"), getattr(self, f"{key}_blocks")
+            need(len(widths) > 1, f"{key}_widths", "at least two widths")
+            if self.network == "conv":
+                fits = len(blocks) == len(widths) and min(blocks) > 0
+                need(fits, f"{key}_blocks", f"a list of {len(widths)} positive numbers, one for each width")
         need(self.network == "conv" or not self.small_steps, "small_steps", "0 when network is 'mlp'")
         late = not self.adversarial or self.adversarial_from >= self.small_steps
         need(late, "adversarial_from", f"at least small_steps, {self.small_steps}")

@@ -94,12 +94,14 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = config.encoder_widths
         self.fine_stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
-        self.fine_block = Bottleneck(widths[0])
+        self.fine_blocks = nn.ModuleList(Bottleneck(widths[0]) for _ in range(config.encoder_blocks[0]))
         self.fine_join = nn.Conv2d(widths[0], widths[1], 1)
         self.stem = nn.Conv2d(4 * channels, widths[1], 3, padding=1)
-        self.blocks = nn.ModuleList(Bottleneck(width) for width in widths[1:])
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Bottleneck(width) for _ in range(count))
+            for width, count in zip(widths[1:], config.encoder_blocks[1:], strict=True)
+        )
         self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[1:]))
-        self.last = Bottleneck(widths[-1])
         self.dropout = nn.Dropout(config.dropout)
         features = widths[-1] * (side >> len(widths)) ** 2
         self.mean = nn.Linear(features, config.latent_size)
@@ -107,18 +109,21 @@ class ConvEncoder(nn.Module):
 
     def fine(self) -> list[nn.Module]:
         """The layers that read the finest details."""
-        return [self.fine_stem, self.fine_block, self.fine_join]
+        return [self.fine_stem, self.fine_blocks, self.fine_join]
 
     def forward(self, x: Tensor, small: bool = False) -> tuple[Tensor, Tensor]:
         h = self.stem(F.pixel_unshuffle(x if small else F.avg_pool2d(x, 2), 2))
         if not small:
-            fine = self.fine_block(self.fine_stem(F.pixel_unshuffle(x, 2)))
+            fine = self.fine_stem(F.pixel_unshuffle(x, 2))
+            for block in self.fine_blocks:
+                fine = block(fine)
             h = h + self.fine_join(F.avg_pool2d(bend(fine), 2))
-        for block, project in itertools.zip_longest(self.blocks, self.narrower):
-            h = block(h)
+        for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
+            for block in blocks:
+                h = block(h)
             if project is not None:
                 h = project(F.avg_pool2d(h, 2))
-        h = self.dropout(bend(self.last(h)).flatten(1))
+        h = self.dropout(bend(h).flatten(1))
         return self.mean(h), self.log_variance(h)
 
 
@@ -133,19 +138,22 @@ class ConvDecoder(nn.Module):
     def __init__(self, channels: int, side: int, config: Config):
         super().__init__()
         widths, latent_size = config.decoder_widths[::-1], config.latent_size
+        counts = config.decoder_blocks[::-1]
         self.bottom = side >> len(widths)
         self.first = nn.Linear(latent_size, widths[0] * self.bottom**2)
-        self.begin = Bottleneck(widths[0], latent_size)
-        self.blocks = nn.ModuleList(Bottleneck(width, latent_size) for width in widths[:-1])
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Bottleneck(width, latent_size) for _ in range(count))
+            for width, count in zip(widths[:-1], counts[:-1], strict=True)
+        )
         self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[:-1]))
         self.picture = nn.Conv2d(widths[-2], 4 * channels, 3, padding=1)
         self.fine_join = nn.Conv2d(widths[-2], widths[-1], 1)
-        self.fine_block = Bottleneck(widths[-1], latent_size)
+        self.fine_blocks = nn.ModuleList(Bottleneck(widths[-1], latent_size) for _ in range(counts[-1]))
         self.fine_picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
 
     def fine(self) -> list[nn.Module]:
         """The layers that draw the finest details."""
-        return [self.fine_join, self.fine_block, self.fine_picture]
+        return [self.fine_join, self.fine_blocks, self.fine_picture]
 
     def readers(self) -> list[nn.Linear]:
         """The layers that read the latent, each linear: coordinates fold into them."""
@@ -153,15 +161,18 @@ class ConvDecoder(nn.Module):
         return [self.first, *(style for style in styles if style is not None)]
 
     def forward(self, z: Tensor, small: bool = False) -> Tensor:
-        h = self.begin(self.first(z).unflatten(1, (-1, self.bottom, self.bottom)), z)
-        for block, project in itertools.zip_longest(self.blocks, self.narrower):
-            h = block(h, z)
+        h = self.first(z).unflatten(1, (-1, self.bottom, self.bottom))
+        for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
+            for block in blocks:
+                h = block(h, z)
             if project is not None:
                 h = enlarge(project(h))
         picture = F.pixel_shuffle(self.picture(bend(h)), 2)
         if small:
             return picture
-        h = self.fine_block(enlarge(self.fine_join(h)), z)
+        h = enlarge(self.fine_join(h))
+        for block in self.fine_blocks:
+            h = block(h, z)
         return enlarge(picture) + F.pixel_shuffle(self.fine_picture(bend(h)), 2)
 
 
