@@ -43,41 +43,37 @@ class Adversary:
         u = torch.randn(count, len(self.mean), generator=generator, device=self.mean.device)
         return self.mean + u @ self.factor.T
 
-    def learn(self, x: Tensor, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        """One step of the critic on photographs and the decoder's ``pictures``; returns its hinge loss, a scalar."""
-        both = torch.cat([x, pictures.detach()])
-        scores, _ = self.network(disturb(both, draw(len(both), self.config, generator, both.device)))
-        loss = F.relu(1 - scores[: len(x)]).mean() + F.relu(1 + scores[len(x) :]).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.critic.parameters(), 10.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        return loss.detach()  # not read here: reading makes a GPU wait
+    def learn(self, x: Tensor, pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One step of the critic on photographs ``x`` and ``pictures``: their reconstructions, after them new faces.
 
-    def gradient(self, x: Tensor, pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """What to add to the loss's gradient at ``pictures``, the reconstructions of ``x`` and after them new faces.
-
-        On the reconstructions its root mean square is ``adversarial`` times that of the negative log-likelihood's
+        Returns its hinge loss, a scalar, and what to add to the decoder's loss's gradient at ``pictures``. On the
+        reconstructions the root mean square of that is ``adversarial`` times that of the negative log-likelihood's
         gradient, (picture - x) / sigma^2, so that the balance needs no tuning by size of picture or stage of training.
+        Both come from one pass through the critic as it was before the step.
         """
         n = len(x)
         pictures = pictures.detach().requires_grad_()
         disturbance = draw(len(pictures), self.config, generator, pictures.device)
-        self.critic.eval().requires_grad_(False)  # eval: spectral norms are not updated here
-        with torch.no_grad():
-            _, wanted = self.critic(disturb(x, {key: value[:n] for key, value in disturbance.items()}))
-        scores, features = self.critic(disturb(pictures, disturbance))
-        pairs = zip(features, wanted, strict=True)
-        distance = torch.stack([(own[:n].float() - want.float()).abs().mean() for own, want in pairs]).mean()
-        loss = self.config.feature_matching * distance - scores.mean()
-        (gradient,) = torch.autograd.grad(loss, pictures)
-        self.critic.train().requires_grad_(True)
+        alike = {key: value[:n] for key, value in disturbance.items()}  # what is compared is disturbed alike
+        scores, features = self.network(torch.cat([disturb(x, alike), disturb(pictures, disturbance)]))
+
+        distance = torch.stack([(f[n : 2 * n].float() - f[:n].detach().float()).abs().mean() for f in features]).mean()
+        loss = self.config.feature_matching * distance - scores[n:].mean()
+        (gradient,) = torch.autograd.grad(loss, pictures, retain_graph=True)
         likelihood = (pictures.detach()[:n] - x) / sigma[:, :, None, None] ** 2 / x.numel()
         sizes = torch.stack([likelihood.square().mean(), gradient[:n].square().mean()])
         if self.world > 1:  # the same factor on every process, or their gradients would not average
             dist.all_reduce(sizes)
-        return gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
+        push = gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
+
+        hinge = F.relu(1 - scores[:n]).mean() + F.relu(1 + scores[n:]).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        parameters = list(self.critic.parameters())
+        hinge.backward(inputs=parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        return hinge.detach(), push  # not read here: reading makes a GPU wait
 
 
 def draw(count: int, config: Config, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:

@@ -167,8 +167,7 @@ def _train(
             loss = kl_weight * kl / model.mean_face.numel() - log_likelihood / x[0].numel()
             if adversary:
                 with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
-                    hinge = adversary.learn(x, pictures, noise_source)
-                    push = adversary.gradient(x, pictures, log_sigma.detach().exp(), noise_source)
+                    hinge, push = adversary.learn(x, pictures, log_sigma.detach().exp(), noise_source)
                 loss = loss + (pictures * push).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -94,11 +94,11 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = config.encoder_widths
         self.fine_stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
-        self.fine_blocks = nn.ModuleList(Bottleneck(widths[0]) for _ in range(config.encoder_blocks[0]))
+        self.fine_blocks = nn.Sequential(*(Bottleneck(widths[0]) for _ in range(config.encoder_blocks[0])))
         self.fine_join = nn.Conv2d(widths[0], widths[1], 1)
         self.stem = nn.Conv2d(4 * channels, widths[1], 3, padding=1)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(Bottleneck(width) for _ in range(count))
+            nn.Sequential(*(Bottleneck(width) for _ in range(count)))
             for width, count in zip(widths[1:], config.encoder_blocks[1:], strict=True)
         )
         self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[1:]))
@@ -114,13 +114,10 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor, small: bool = False) -> tuple[Tensor, Tensor]:
         h = self.stem(F.pixel_unshuffle(x if small else F.avg_pool2d(x, 2), 2))
         if not small:
-            fine = self.fine_stem(F.pixel_unshuffle(x, 2))
-            for block in self.fine_blocks:
-                fine = block(fine)
+            fine = self.fine_blocks(self.fine_stem(F.pixel_unshuffle(x, 2)))
             h = h + self.fine_join(F.avg_pool2d(bend(fine), 2))
         for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
-            for block in blocks:
-                h = block(h)
+            h = blocks(h)
             if project is not None:
                 h = project(F.avg_pool2d(h, 2))
         h = self.dropout(bend(h).flatten(1))
@@ -163,7 +160,7 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor, small: bool = False) -> Tensor:
         h = self.first(z).unflatten(1, (-1, self.bottom, self.bottom))
         for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
-            for block in blocks:
+            for block in blocks:  # type: ignore[union-attr]
                 h = block(h, z)
             if project is not None:
                 h = enlarge(project(h))
