@@ -83,6 +83,7 @@ class Downloads {
    */
   async download(address, entry, what) {
     this.#sum.total += entry.bytes;
+    this.report({ ...this.#sum, what }); // how far it is to go is told before the first byte comes
     const title = what[0].toUpperCase() + what.slice(1);
     const response = await get(address, title, "default");
     const content = new Uint8Array(entry.bytes);
@@ -226,9 +227,8 @@ async function load(address, report) {
 /** @param {(progress: Progress) => void} report */
 async function fetchDecoder(report) {
   manifest = checked(await json(new URL("manifest.json", base), "The model's description"));
-  const network = arriving.download(bundleFile("decoder.onnx"), manifest.files["decoder.onnx"], "the model");
   arriving.report = report; // not before: now it is known how much there is in all
-  return network;
+  return arriving.download(bundleFile("decoder.onnx"), manifest.files["decoder.onnx"], "the model");
 }
 
 /** The runtime's build for WebGPU waits for the GPU by JavaScript Promise Integration, so it needs that, too. */
