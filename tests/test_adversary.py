@@ -269,6 +269,15 @@ def test_a_critic_that_has_not_come_in_can_still_be_changed_and_one_that_has_can
         train(conv(adversarial=0.7), data, tmp_path / "run", device="cpu", progress=False)
 
 
+def test_a_critic_cannot_come_in_once_the_learning_rate_has_fallen_for_it(data: Dataset, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(conv(), data, tmp_path / "run", device="cpu", progress=False)
+    with pytest.raises(ValueError, match=r"adversarial_from was 6, now 9"):
+        train(conv(adversarial_from=9), data, tmp_path / "run", device="cpu", progress=False)
+
+
 def test_a_convolutional_run_exports_to_a_bundle_that_draws_the_same(
     data: Dataset, finished: Path, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("zoom", -0.1, "at least 0 and less than 1"),
         ("learning_rate_end", 1.5, "from 0 to 1"),
         ("cooldown", -1, "0 or more"),
+        ("adversarial_pace", 0.0, "more than 0 and finite"),
         ("small_batch", 0, "at least 1"),
         ("small_steps", 5, "0 when network is 'mlp'"),
         ("decoder_widths", (8,), "at least two widths"),

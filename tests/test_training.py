@@ -392,6 +392,19 @@ def test_the_learning_rate_rests_and_then_falls_over_the_cooldown() -> None:
     assert learning_rate(short, 10) == 2.0
 
 
+def test_with_a_critic_the_learning_rate_falls_twice() -> None:
+    settings = {"learning_rate": 2.0, "learning_rate_end": 0.1, "warmup": 10, "steps": 200, "cooldown": 40}
+    critic = {"adversarial": 0.2, "adversarial_from": 110, "adversarial_pace": 0.5}
+    config = Config(**settings, **critic)  # type: ignore[arg-type]
+    rates = [learning_rate(config, step) for step in range(201)]
+    alone = Config(**{**settings, "steps": 110})  # type: ignore[arg-type]
+    assert rates[:110] == [learning_rate(alone, step) for step in range(110)]
+    assert rates[110:120] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[120:161] == pytest.approx([1.0] * 41)
+    assert all(a > b for a, b in itertools.pairwise(rates[160:]))
+    assert rates[200] == pytest.approx(0.1)
+
+
 def test_the_learning_rate_without_warm_up_begins_at_its_peak() -> None:
     config = Config(learning_rate=2.0, warmup=0, steps=1)
     assert learning_rate(config, 0) == 2.0

@@ -57,6 +57,8 @@ class Config:
     # Size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR.
     adversarial: float = 0.0
     adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
+    # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
+    adversarial_pace: float = 0.4
     feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
     critic_widths: tuple[int, ...] = (32, 64, 128, 256)  # channels at half the picture's side, at a quarter, ...
     critic_learning_rate: float = 4e-4  # constant; a critic that lags behind the decoder teaches it nothing
@@ -76,7 +78,8 @@ class Config:
     learning_rate: float = 1e-3  # peak
     learning_rate_end: float = 0.02  # what is left of it at the end, as a fraction of the peak
     # 0: the learning rate follows half a cosine over the whole run. More: it rests at the peak and falls over this many
-    # last steps, so that a run can be made longer for as long as it has not begun to fall.
+    # last steps, so that a run can be made longer for as long as it has not begun to fall. With a critic it falls
+    # twice: before it comes in, and at the end.
     cooldown: int = 0
     warmup: int = 500  # steps over which the learning rate grows from 0: AdamW's second moments are noise at first
     beta_2: float = 0.99  # a shorter memory than 0.999: gradients of a VAE change scale as sigma shrinks
@@ -119,7 +122,7 @@ class Config:
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
                     "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "small_steps"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
-        for key in ("learning_rate", "critic_learning_rate", "sigma_min", "clip"):
+        for key in ("learning_rate", "critic_learning_rate", "adversarial_pace", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")
         for key in ("ema", "dropout", "zoom", "contrast", "critic_colour", "beta_2"):
             need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")

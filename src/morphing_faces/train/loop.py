@@ -227,23 +227,21 @@ def _train(
 def learning_rate(config: Config, step: int) -> float:
     """Linear warm-up to the peak, then down to ``learning_rate_end`` times the peak.
 
-    Down by half a cosine over the rest of the run; or, with ``cooldown``, over that many last steps by one minus the
-    square root of what is done of them (Hagele et al., 2024, arXiv:2405.18392).
+    Down by half a cosine over what is left; or, with ``cooldown``, over that many last steps by one minus the square
+    root of what is done of them (Hagele et al., 2024, arXiv:2405.18392). It comes down twice where a critic comes in:
+    the encoder, which rests from then on, has to be at its best, and the decoder begins anew.
     """
-    begun = step - config.small_steps if step >= config.small_steps else step  # the finest details warm up as well
-    if begun < config.warmup:
-        return config.learning_rate * (begun + 1) / config.warmup
-    first = falls_from(config)
-    done = min(max(step - first, 0) / max(config.steps - first, 1), 1.0)
+    small, critic = config.small_steps, config.adversarial_from if config.adversarial else math.inf
+    peak, begin, end = config.learning_rate, 0 if step < small else small, int(min(critic, config.steps))
+    if step >= critic:
+        peak, begin, end = peak * config.adversarial_pace, config.adversarial_from, config.steps
+    if step - begin < config.warmup:  # the finest details, and the critic's push, warm up as well
+        return peak * (step - begin + 1) / config.warmup
+    warm = max(begin, small) + config.warmup
+    first = max(end - config.cooldown, warm) if config.cooldown else warm
+    done = min(max(step - first, 0) / max(end - first, 1), 1.0)
     left = 1 - math.sqrt(done) if config.cooldown else 0.5 * (1 + math.cos(math.pi * done))
-    end = config.learning_rate_end
-    return config.learning_rate * (end + (1 - end) * left)
-
-
-def falls_from(config: Config) -> int:
-    """The step from which on the learning rate falls."""
-    warm = config.small_steps + config.warmup
-    return max(config.steps - config.cooldown, warm) if config.cooldown else warm
+    return peak * (config.learning_rate_end + (1 - config.learning_rate_end) * left)
 
 
 def make_optimizer(model: VAE, config: Config) -> torch.optim.Optimizer:
@@ -432,12 +430,13 @@ def _signals() -> Iterator[list[int]]:
 def _check_same_run(run: Path, config: Config, dataset: Dataset, step: int) -> None:
     saved = from_toml(run / "config.toml")
     free = {"checkpoint_minutes", "max_bad_steps"}  # may change between two parts of a run: they change no result
-    # Nor does what lies ahead: the end, where the learning rate still rests, and a critic that has not come in yet.
-    if step <= min(falls_from(saved), falls_from(config)):
-        free |= {"steps", "cooldown"}
-    without = {each.adversarial_from if each.adversarial else math.inf for each in (saved, config)}
-    if step <= min(without):
-        free |= {"adversarial", "adversarial_from", "feature_matching", *(k for k in FIELDS if k.startswith("critic_"))}
+    # Nor does what lies ahead: an end that the learning rate knows nothing of yet, and a critic that has not come in.
+    if all(learning_rate(saved, done) == learning_rate(config, done) for done in range(step)):
+        free |= {"steps", "cooldown", "adversarial_pace"}
+        without = {each.adversarial_from if each.adversarial else math.inf for each in (saved, config)}
+        if step <= min(without):
+            others = (key for key in FIELDS if key.startswith("critic_"))
+            free |= {"adversarial", "adversarial_from", "feature_matching", *others}
     changed = [k for k in FIELDS if k not in free and getattr(saved, k) != getattr(config, k)]
     if changed:
         listed = ", ".join(f"{k} was {getattr(saved, k)!r}, now {getattr(config, k)!r}" for k in changed)
