@@ -200,6 +200,17 @@ def test_the_push_is_as_large_as_asked_against_the_likelihood(
     assert push[len(x) :].abs().sum() > 0, "faces of the prior are judged, too"
 
 
+def test_new_faces_are_pushed_so_much_more(adversary: Adversary, data: Dataset) -> None:
+    x = photographs(data)
+    pictures = torch.cat([x * 0.9, torch.rand_like(x)])
+    same = copy.deepcopy(adversary)
+    same.config = conv(adversarial_faces=3.0)
+    (_, push), (_, more) = (a.learn(x, pictures, torch.full((len(x), 1), 0.1), torch.Generator().manual_seed(0))
+                            for a in (adversary, same))  # fmt: skip
+    torch.testing.assert_close(more[: len(x)], push[: len(x)])
+    torch.testing.assert_close(more[len(x) :], 3 * push[len(x) :])
+
+
 def test_the_push_makes_pictures_score_higher(adversary: Adversary, data: Dataset) -> None:
     adversary.config = conv(feature_matching=0.0, critic_shift=0, critic_colour=0.0)
     x = photographs(data)

@@ -48,8 +48,9 @@ class Adversary:
 
         Returns its hinge loss, a scalar, and what to add to the decoder's loss's gradient at ``pictures``. On the
         reconstructions the root mean square of that is ``adversarial`` times that of the negative log-likelihood's
-        gradient, (picture - x) / sigma^2, so that the balance needs no tuning by size of picture or stage of training.
-        Both come from one pass through the critic as it was before the step.
+        gradient, (picture - x) / sigma^2, so that the balance needs no tuning by size of picture or stage of training;
+        on new faces it is ``adversarial_faces`` times as strong.
+        Hinge loss and push come from one pass through the critic as it was before the step.
         """
         n = len(x)
         pictures = pictures.detach().requires_grad_()
@@ -65,6 +66,7 @@ class Adversary:
         if self.world > 1:  # the same factor on every process, or their gradients would not average
             dist.all_reduce(sizes)
         push = gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
+        push[n:] *= self.config.adversarial_faces
 
         hinge = F.relu(1 - scores[:n]).mean() + F.relu(1 + scores[n:]).mean()
         self.optimizer.zero_grad(set_to_none=True)

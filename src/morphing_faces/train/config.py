@@ -57,6 +57,9 @@ class Config:
     # Size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR.
     adversarial: float = 0.0
     adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
+    # How much more the critic pushes new faces than reconstructions: the likelihood does not hold them back, nor does what
+    # is done to them cost PSNR, other than by the weights that both share.
+    adversarial_faces: float = 1.0
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
     adversarial_pace: float = 0.4
     feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
@@ -120,7 +123,7 @@ class Config:
         late = not self.adversarial or self.adversarial_from >= self.small_steps
         need(late, "adversarial_from", f"at least small_steps, {self.small_steps}")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "feature_matching", "critic_shift", "cooldown", "small_steps"):  # fmt: skip
+                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_shift", "cooldown", "small_steps"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "adversarial_pace", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

@@ -436,7 +436,7 @@ def _check_same_run(run: Path, config: Config, dataset: Dataset, step: int) -> N
         without = {each.adversarial_from if each.adversarial else math.inf for each in (saved, config)}
         if step <= min(without):
             others = (key for key in FIELDS if key.startswith("critic_"))
-            free |= {"adversarial", "adversarial_from", "feature_matching", *others}
+            free |= {"adversarial", "adversarial_from", "adversarial_faces", "feature_matching", *others}
     changed = [k for k in FIELDS if k not in free and getattr(saved, k) != getattr(config, k)]
     if changed:
         listed = ", ".join(f"{k} was {getattr(saved, k)!r}, now {getattr(config, k)!r}" for k in changed)
