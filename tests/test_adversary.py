@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -256,9 +260,6 @@ def test_the_encoder_is_final_when_the_critic_comes_in(data: Dataset, finished: 
 def test_a_run_with_a_critic_resumes_bit_for_bit(
     stop: int, data: Dataset, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-    import signal
-
     at_step(monkeypatch, stop - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         train(conv(), data, tmp_path / "run", device="cpu", progress=False)
@@ -287,6 +288,40 @@ def test_a_critic_cannot_come_in_once_the_learning_rate_has_fallen_for_it(data: 
             train(conv(), data, tmp_path / "run", device="cpu", progress=False)
     with pytest.raises(ValueError, match=r"adversarial_from was 6, now 9"):
         train(conv(adversarial_from=9), data, tmp_path / "run", device="cpu", progress=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo under torchrun")
+def test_two_processes_teach_one_critic(data: Dataset, tmp_path: Path) -> None:
+    """``torchrun -m morphing_faces train``: each process sees other pictures, and its critic stays the other's."""
+    (tmp_path / "conv.toml").write_text(conv(steps=9).to_toml(), encoding="utf-8")
+    (tmp_path / "spy.py").write_text(
+        textwrap.dedent("""
+            import os, runpy
+            import torch
+            from morphing_faces.train.adversary import Adversary
+
+            def spied(self, x, *arguments, original=Adversary.learn):
+                answer = original(self, x, *arguments)
+                torch.save([x] + [p.detach() for p in self.critic.parameters()], f"critic-{os.environ['RANK']}.pt")
+                return answer
+
+            Adversary.learn = spied
+            runpy.run_module("morphing_faces", run_name="__main__", alter_sys=True)
+        """),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "spy.py", "train",
+         "--recipe", "conv.toml", "--data", str(data.folder), "-o", "run", "--device", "cpu"],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (x, *one), (y, *two) = (torch.load(tmp_path / f"critic-{rank}.pt") for rank in (0, 1))
+    assert not torch.equal(x, y)
+    for mine, other in zip(one, two, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=0)
+    saved = checkpoint.load(tmp_path / "run")[0]["critic"]
+    assert all(any(torch.equal(parameter, tensor) for tensor in saved.values()) for parameter in one)
 
 
 def test_a_convolutional_run_exports_to_a_bundle_that_draws_the_same(
