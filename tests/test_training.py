@@ -219,6 +219,27 @@ def test_a_run_whose_learning_rate_will_have_fallen_is_not_made_shorter(data: Da
         run(small(steps=6, cooldown=3), data, tmp_path / "run")
 
 
+def test_a_run_begins_at_another_ones_averaged_weights(data: Dataset, tmp_path: Path) -> None:
+    run(small(steps=3), data, tmp_path / "first")
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 0, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(small(kl_weight=2.0, warmup=10**6), data, tmp_path / "second", begin=tmp_path / "first", device="cpu", progress=False)  # fmt: skip
+    (first, _), (second, state) = (checkpoint.load(tmp_path / name) for name in ("first", "second"))
+    for name, tensor in first["ema"].items():  # one step with next to no learning rate
+        torch.testing.assert_close(second["model"][name], tensor, atol=1e-5, rtol=1e-4)
+    (past,) = state["past"]
+    assert (past["step"], past["recipe"]["kl_weight"]) == (3, small().kl_weight)
+    assert not torch.equal(first["model"]["decoder.picture.weight"], first["ema"]["decoder.picture.weight"])
+
+
+def test_a_run_cannot_begin_where_there_is_none(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run with a checkpoint is there") as caught:
+        train(small(), data, tmp_path / "run", begin=tmp_path / "gone", device="cpu", progress=False)
+    one_line(str(caught.value))
+    assert not (tmp_path / "run").exists()
+
+
 def test_other_pictures_are_refused_with_their_folder(data: Dataset, tmp_path: Path) -> None:
     run(small(steps=1), data, tmp_path / "run")
     np.save(tmp_path / "others.npy", drawn_faces(90, size=8, seed=10))
@@ -590,7 +611,7 @@ def test_two_processes_share_every_batch_and_finish(data: Dataset, tmp_path: Pat
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch = 20: must divide by the 3 processes"):
-        loop._train(small(), data, tmp_path / "run", torch.device("cpu"), rank=0, world=3, progress=False)
+        loop._train(small(), data, tmp_path / "run", None, torch.device("cpu"), rank=0, world=3, progress=False)
 
 
 def test_an_unknown_device_is_refused_with_those_there_are(data: Dataset, tmp_path: Path) -> None:

@@ -389,8 +389,11 @@ def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, ou
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; resumed if it holds one."
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@click.option(
+    "--from", "begin", type=click.Path(path_type=Path), metavar="RUN", help="Begin at another run's averaged weights."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], device: str) -> None:
+def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: Path | None, device: str) -> None:
     """Train a recipe on prepared pictures, or resume the run in -o. Under torchrun: on many processes."""
     from .train import config
     from .train.data import open_dataset
@@ -399,7 +402,7 @@ def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], device: 
 
     settings = config.recipe(recipe).replace(**config.parse_overrides(changes))
     try:
-        metrics = run(settings, open_dataset(data), out, device=device)
+        metrics = run(settings, open_dataset(data), out, begin=begin, device=device)
     except Interrupted as stop:
         fail(f"stopped by {stop}; the checkpoint is written, the same command resumes", code=128 + stop.signal)
     if int(os.environ.get("RANK", "0")) == 0:

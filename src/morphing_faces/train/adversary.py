@@ -59,7 +59,8 @@ class Adversary:
         scores, features = self.network(torch.cat([disturb(x, alike), disturb(pictures, disturbance)]))
 
         distance = torch.stack([(f[n : 2 * n].float() - f[:n].detach().float()).abs().mean() for f in features]).mean()
-        loss = self.config.feature_matching * distance - scores[n:].mean()
+        score = torch.stack([s[n:].mean() for s in scores]).mean()
+        loss = self.config.feature_matching * distance - score
         (gradient,) = torch.autograd.grad(loss, pictures, retain_graph=True)
         likelihood = (pictures.detach()[:n] - x) / sigma[:, :, None, None] ** 2 / x.numel()
         sizes = torch.stack([likelihood.square().mean(), gradient[:n].square().mean()])
@@ -68,7 +69,7 @@ class Adversary:
         push = gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
         push[n:] *= self.config.adversarial_faces
 
-        hinge = F.relu(1 - scores[:n]).mean() + F.relu(1 + scores[n:]).mean()
+        hinge = torch.stack([F.relu(1 - s[:n]).mean() + F.relu(1 + s[n:]).mean() for s in scores]).mean()
         self.optimizer.zero_grad(set_to_none=True)
         parameters = list(self.critic.parameters())
         hinge.backward(inputs=parameters)

@@ -19,7 +19,7 @@ from .networks import VAE
 
 def to_pictures(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (n, height, width, channels) -> float32 (n, channels, height, width) in [0, 1]."""
-    return torch.from_numpy(np.require(images, requirements="CW")).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.require(images, requirements=["C", "W"])).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def pictures_for(model: VAE, images: np.ndarray) -> Tensor:

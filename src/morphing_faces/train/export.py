@@ -180,6 +180,8 @@ def export(
             "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()},
             "steps": state["step"],
             "hours": round(state["seconds"] / 3600, 2),
+            # The runs that this one began from, the first first, each with its recipe, steps, seconds and machine.
+            **({"past": state["past"]} if state.get("past") else {}),
             "machine": state["machine"],
             "pictures": {key: dataset.record[key] for key in ("shape", "held_out", "sources", "sha256")},
             "made_by": f"morphing-faces {__version__}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -44,27 +45,44 @@ class Interrupted(Exception):
 
 
 def train(
-    config: Config, dataset: Dataset, run: Path, *, device: str = "auto", progress: bool = True
+    config: Config,
+    dataset: Dataset,
+    run: Path,
+    *,
+    begin: Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Train ``config`` on ``dataset`` into the folder ``run``, or resume what is there; returns the last metrics.
 
-    Under ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a resumed run is the
+    A new run begins at the averaged weights of the run ``begin``, where one is given; its optimizer begins anew. Under ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a resumed run is the
     uninterrupted one bit for bit. Raises ``ValueError`` when ``run`` holds another configuration or other data,
     ``FloatingPointError`` when too many steps in a row are not finite, ``Interrupted`` after Ctrl-C or SIGTERM.
     """
     with _processes(device) as (place, rank, world):
-        return _train(config, dataset, run, place, rank, world, progress and rank == 0)
+        return _train(config, dataset, run, begin, place, rank, world, progress and rank == 0)
 
 
 def _train(
-    config: Config, dataset: Dataset, run: Path, device: torch.device, rank: int, world: int, progress: bool
+    config: Config,
+    dataset: Dataset,
+    run: Path,
+    begin: Path | None,
+    device: torch.device,
+    rank: int,
+    world: int,
+    progress: bool,
 ) -> dict[str, Any]:
     for key in ("batch", *(["small_batch"] if config.small_steps else [])):
         if getattr(config, key) % world:
             raise ValueError(f"{key} = {getattr(config, key)}: must divide by the {world} processes")
     torch.manual_seed(config.seed)
     model = VAE(config, dataset.image_shape).to(device)
-    set_data_statistics(model, dataset)
+    past: list[dict[str, Any]] = []  # of the runs that this one began from
+    if begin and not checkpoint.has_one(run):
+        past = begin_from(model, begin)
+    elif not checkpoint.has_one(run):
+        set_data_statistics(model, dataset)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config)
@@ -79,7 +97,7 @@ def _train(
         checkpoint.load_into(model, groups["model"], run)
         checkpoint.load_into(average, groups["ema"], run)
         checkpoint.load_moments(optimizer, model, groups.get("optimizer", {}))
-        step, bad_steps, seconds = state["step"], state["bad_steps"], state["seconds"]
+        step, bad_steps, seconds, past = state["step"], state["bad_steps"], state["seconds"], state.get("past", [])
         critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
     elif rank == 0:
         run.mkdir(parents=True, exist_ok=True)
@@ -103,6 +121,7 @@ def _train(
         nonlocal metrics
         if rank == 0:
             state = {"step": step, "bad_steps": bad_steps, "seconds": elapsed(), "machine": machine(device, world)}
+            state |= {"past": past} if past else {}
             moments = checkpoint.moments(optimizer, model)
             groups = {"model": model.state_dict(), "ema": average.state_dict(), "optimizer": moments}
             if adversary:
@@ -222,6 +241,16 @@ def _train(
     if writer:
         writer.close()
     return metrics
+
+
+def begin_from(model: VAE, run: Path) -> list[dict[str, Any]]:
+    """Give ``model`` the averaged weights of ``run``, what it centres pictures by included; returns that run's past."""
+    if not checkpoint.has_one(run):
+        raise ValueError(f"--from {run}: no run with a checkpoint is there")
+    groups, state = checkpoint.load(run)
+    checkpoint.load_into(model, groups["ema"], run)
+    recipe = dataclasses.asdict(from_toml(run / "config.toml"))
+    return [*state.get("past", []), {"recipe": recipe, **{key: state[key] for key in ("step", "seconds", "machine")}}]
 
 
 def learning_rate(config: Config, step: int) -> float:

@@ -286,9 +286,11 @@ class VAE(nn.Module):
 
 
 class Critic(nn.Module):
-    """Tells pictures from photographs, patch by patch; its features are the learned similarity.
+    """Tells pictures from photographs at several scales at once; its features are the learned similarity.
 
-    Spectrally normalized convolutions (Miyato et al., 2018, arXiv:1802.05957), each halving the side.
+    Spectrally normalized convolutions (Miyato et al., 2018, arXiv:1802.05957), each halving the side; a score is read
+    off after each of them, so that strokes that no photograph has cannot hide behind a likely face, nor a face that
+    does not hang together behind likely skin.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...]):
@@ -297,13 +299,14 @@ class Critic(nn.Module):
         self.layers = nn.ModuleList(
             spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
         )
-        self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 1))
+        self.scores = nn.ModuleList(spectral_norm(nn.Conv2d(width, 1, 1)) for width in widths[1:])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures (n, c, h, w) in [0, 1] -> scores (n, patches), the higher the more real, and features by layer."""
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Pictures (n, c, h, w) in [0, 1] -> by layer, scores (n, patches), the higher the more real, and features."""
         h = F.leaky_relu(self.stem(F.pixel_unshuffle(4 * x - 2, 2)), 0.2)
-        features = []
-        for layer in self.layers:
+        scores, features = [], []
+        for layer, score in zip(self.layers, self.scores, strict=True):
             h = F.leaky_relu(layer(h), 0.2)
             features.append(h)
-        return self.score(h).flatten(1).float(), features
+            scores.append(score(h).flatten(1).float())
+        return scores, features
