@@ -35,7 +35,7 @@ CONV: dict[str, Any] = {
     "decoder_widths": [8, 12, 16], "decoder_blocks": [2, 1, 1],
     "small_steps": 2, "small_batch": 24,
     "critic_widths": [8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2, "kl_warmup": 3,
-    "adversarial": 0.2, "adversarial_from": 6,
+    "adversarial": 0.2, "adversarial_from": 6, "flow_layers": 2, "flow_width": 8, "flow_steps": 20,
 }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_a_disturbance_lets_the_gradient_through() -> None:
 @pytest.fixture
 def adversary(data: Dataset) -> Adversary:
     torch.manual_seed(0)
-    return Adversary(conv(), VAE(conv(), data.image_shape), data, world=1)
+    return Adversary(conv(flow_layers=0), VAE(conv(), data.image_shape), data, world=1)
 
 
 @pytest.mark.parametrize("weight", [0.05, 0.5])
@@ -239,8 +239,8 @@ def test_the_critic_learns_to_tell_faces_from_noise(adversary: Adversary, data: 
 
 def test_the_latents_are_those_of_the_aggregate_posterior(adversary: Adversary) -> None:
     z = adversary.latents(20_000, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(z.mean(0), adversary.mean, atol=0.05, rtol=0)
-    torch.testing.assert_close(z.T.cov(), adversary.factor @ adversary.factor.T, atol=0.1, rtol=0)
+    torch.testing.assert_close(z.mean(0), adversary.prior.mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(z.T.cov(), adversary.prior.factor @ adversary.prior.factor.T, atol=0.1, rtol=0)
 
 
 # --- in the loop

@@ -154,14 +154,16 @@ def test_the_fp16_weights_draw_what_pytorch_draws(
 ) -> None:
     u = noise.normal(5, 0, 100, 32)
     with torch.no_grad():
-        expected = exporting.PictureDecoder(folded(tiny_run, data, coordinates))(torch.from_numpy(u)).numpy()
+        expected = exporting.PictureDecoder(folded(tiny_run, data, coordinates), coordinates)(
+            torch.from_numpy(u)
+        ).numpy()
     difference = np.abs(model.decode(u) - expected)
     assert np.quantile(difference, 0.999) <= 1 / 255
     assert difference.max() > 0, "these are not two ways of computing"
 
 
 def test_fp32_onnx_is_pytorch_for_any_number_of_rows(tiny_run: Path, data: Dataset, coordinates: Coordinates) -> None:
-    decoder = exporting.PictureDecoder(folded(tiny_run, data, coordinates)).eval()
+    decoder = exporting.PictureDecoder(folded(tiny_run, data, coordinates), coordinates).eval()
     proto = exporting.to_onnx(decoder, torch.zeros(2, 32), ["u"], ["picture"])
     for rows in (1, 2, 7):
         u = noise.normal(6, 0, rows, 32)

@@ -2,7 +2,7 @@
 
 Squared error blurs. From a step on, the encoder rests, so that the posterior, its KL and the coordinates stay as they
 are, and the decoder also follows a critic that looks at two kinds of its pictures: reconstructions, which should have
-the photograph's features, and faces from the Gaussian of the aggregate posterior, which is what a person will see.
+the photograph's features, and new faces, of latents as a person's will be.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import Config
-from .coordinates import encode_all, whitening
+from .coordinates import encode_all
 from .data import Dataset, spread
+from .flow import fit, restored
 from .networks import VAE, Critic
 
-ENCODED = 8192  # pictures from which the aggregate posterior is estimated, and as many mirror images
+ENCODED = 20_000  # pictures from which the aggregate posterior is estimated, and as many mirror images
 
 
 class Adversary:
-    """The critic, its optimizer, and the Gaussian of the aggregate posterior, from which it is shown faces."""
+    """The critic, its optimizer, and the map of the aggregate posterior, from which it is shown faces.
 
-    def __init__(self, config: Config, model: VAE, dataset: Dataset, world: int):
+    ``prior`` is the state of such a map, where a run is resumed; otherwise it is fitted now.
+    """
+
+    def __init__(
+        self, config: Config, model: VAE, dataset: Dataset, world: int, prior: dict[str, Tensor] | None = None
+    ):
         self.config = config
         device = model.mean_face.device
         self.critic = Critic(model.image_shape[2], config.critic_widths).to(device)
@@ -34,14 +40,17 @@ class Adversary:
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, betas=(0.0, 0.99))
         self.network: Any = DistributedDataParallel(self.critic) if world > 1 else self.critic
         self.world = world
-        rows = spread(dataset.rows("train"), ENCODED)
-        mean, factor = whitening(encode_all(model, dataset, rows, config.mirror))
-        self.mean, self.factor = mean.float().to(device), factor.float().to(device)
+        if prior:
+            self.prior = restored(prior, config).to(device)
+        else:
+            rows = spread(dataset.rows("train"), ENCODED)
+            self.prior = fit(encode_all(model, dataset, rows, config.mirror), config, device)
 
+    @torch.no_grad()
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
-        """Raw latents (count, latent_size) of the aggregate posterior's Gaussian."""
-        u = torch.randn(count, len(self.mean), generator=generator, device=self.mean.device)
-        return self.mean + u @ self.factor.T
+        """Raw latents (count, latent_size) as u ~ N(0, I) gives them."""
+        size, device = len(self.prior.mean), self.prior.mean.device
+        return self.prior.raw(torch.randn(count, size, generator=generator, device=device))
 
     def learn(self, x: Tensor, pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One step of the critic on photographs ``x`` and ``pictures``: their reconstructions, after them new faces.

@@ -53,6 +53,12 @@ class Config:
     # Steps over which the KL weight grows from 0, so that latents are used before they are priced.
     kl_warmup: int = 2000
 
+    # --- the prior
+    # Layers of an invertible map between u and the code, fitted to the aggregate posterior; 0 is its Gaussian alone.
+    flow_layers: int = 0
+    flow_width: int = 256  # of each layer's hidden layers
+    flow_steps: int = 1000  # of 512 codes; twice as many begin to learn 46,000 codes by heart
+
     # --- the learned similarity; adversarial = 0 leaves it out
     # Size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR.
     adversarial: float = 0.0
@@ -110,7 +116,7 @@ class Config:
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
         for key in ("hidden", "encoder_widths", "decoder_widths", "critic_widths"):
             need(len(getattr(self, key)) > 0 and min(getattr(self, key)) > 0, key, "a list of positive widths")
-        for key in ("batch", "steps", "max_bad_steps", "small_batch"):
+        for key in ("batch", "steps", "max_bad_steps", "small_batch", "flow_width", "flow_steps"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
         for key in ("encoder", "decoder"):
@@ -123,7 +129,7 @@ class Config:
         late = not self.adversarial or self.adversarial_from >= self.small_steps
         need(late, "adversarial_from", f"at least small_steps, {self.small_steps}")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_shift", "cooldown", "small_steps"):  # fmt: skip
+                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_shift", "cooldown", "small_steps", "flow_layers"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "adversarial_pace", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

@@ -1,12 +1,16 @@
 """Latent coordinates in which N(0, I) gives typical faces and dimension 0 changes the picture most.
 
-``raw = mean + L R u``: mean and L L' are those of the aggregate posterior, R orders the whitened directions by their
-effect on the picture. Both are linear, so they fold into the decoder's first and the encoder's last layer.
+``raw = mean + L T(R u)``: mean and L L' are those of the aggregate posterior, T is the flow fitted to what it is beyond
+them (or nothing), R orders the directions by their effect on the picture. All but T is linear, so it folds into the
+decoder's first and the encoder's last layer.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +19,9 @@ from torch.nn import functional as F
 
 from .data import Dataset
 from .networks import VAE
+
+if TYPE_CHECKING:
+    from .flow import Flow
 
 
 def to_pictures(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -64,22 +71,21 @@ def whitening(posterior: Posterior) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.cholesky(covariance)
 
 
-def effect(model: VAE, mean: Tensor, factor: Tensor, probes: int, seed: int, batch: int = 64) -> Tensor:
-    """E[J' J] (latent_size, latent_size) float64, J = d picture / d u at u ~ N(0, I), ``raw = mean + factor u``.
+def effect(model: VAE, latents: Callable[[Tensor], Tensor], probes: int, seed: int, batch: int = 64) -> Tensor:
+    """E[J' J] (latent_size, latent_size) float64, J = d picture / d x at x ~ N(0, I), ``latents`` from x to raw ones.
 
     Estimated without forming J: for v ~ N(0, I) in picture space E[(J' v)(J' v)'] = J' J, and J' v is one backward
     pass. The relative error of an entry falls as sqrt(1 / probes).
     """
     generator = torch.Generator().manual_seed(seed)
     device = model.mean_face.device
-    mean, factor = mean.float().to(device), factor.float().to(device)
     total = torch.zeros(model.latent_size, model.latent_size, dtype=torch.float64)
     for first in range(0, probes, batch):
         n = min(batch, probes - first)
-        u = torch.randn(n, model.latent_size, generator=generator).to(device).requires_grad_()
-        picture, _ = model.decode(mean + u @ factor.T)
+        x = torch.randn(n, model.latent_size, generator=generator).to(device).requires_grad_()
+        picture, _ = model.decode(latents(x))
         v = torch.randn(picture.shape, generator=generator).to(device)
-        (gradient,) = torch.autograd.grad((picture * v).sum(), u)
+        (gradient,) = torch.autograd.grad((picture * v).sum(), x)
         g = gradient.double().cpu()
         total += g.T @ g
     return total / probes
@@ -87,35 +93,72 @@ def effect(model: VAE, mean: Tensor, factor: Tensor, probes: int, seed: int, bat
 
 @dataclass(frozen=True)
 class Coordinates:
-    """``raw = mean + matrix u`` and ``u = inverse (raw - mean)``; ``share`` is each dimension's part of E[|dx/du|^2]."""
+    """``raw = mean + factor T(rotation u)``, float64; ``share`` is each dimension's part of E[|dx/du|^2].
+
+    ``flow`` is T; without one, T(x) = x.
+    """
 
     mean: Tensor
-    matrix: Tensor
-    inverse: Tensor
+    factor: Tensor
+    rotation: Tensor
     share: Tensor
+    flow: Flow | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """d raw / d u where there is no flow."""
+        return self.factor @ self.rotation
+
+    @property
+    def inverse(self) -> Tensor:
+        """d u / d raw where there is no flow."""
+        return torch.linalg.inv(self.matrix)
+
+    def raw(self, u: Tensor) -> Tensor:
+        """(n, latent_size) -> raw latents, float64."""
+        x = u.double() @ self.rotation.T
+        return self.mean + (self._exact()(x) if self.flow else x) @ self.factor.T
+
+    def u(self, raw: Tensor) -> Tensor:
+        """The inverse of ``raw``, float64."""
+        w = (raw.double() - self.mean) @ torch.linalg.inv(self.factor).T
+        return (self._exact().inverse(w)[0] if self.flow else w) @ self.rotation
+
+    def _exact(self) -> Flow:
+        return copy.deepcopy(self.flow).double()  # type: ignore[union-attr]
 
 
-def find_coordinates(model: VAE, posterior: Posterior | None, probes: int, seed: int) -> Coordinates:
+def find_coordinates(
+    model: VAE, posterior: Posterior | None, probes: int, seed: int, flow: Flow | None = None
+) -> Coordinates:
     """Whiten the aggregate posterior, then turn it so that dimension 0 changes the picture most. All float64.
 
-    Without a posterior the prior is only turned: u ~ N(0, I) is then the raw latent's own N(0, I). The sign of a
-    dimension is chosen so that growing ``u`` brightens the picture.
+    Without a posterior the prior is only turned: u ~ N(0, I) is then the raw latent's own N(0, I). With a ``flow`` its
+    moments are taken, not the posterior's. The sign of a dimension is chosen so that growing ``u`` brightens the
+    picture.
     """
-    if posterior:
+    if flow:
+        mean, factor = flow.mean.double().cpu(), flow.factor.double().cpu()
+    elif posterior:
         mean, factor = whitening(posterior)
     else:
         mean = torch.zeros(model.latent_size, dtype=torch.float64)
         factor = torch.eye(model.latent_size, dtype=torch.float64)
-    gram = effect(model, mean, factor, probes, seed)
-    values, vectors = torch.linalg.eigh(gram)
+    device = model.mean_face.device
+    centre, width = mean.float().to(device), factor.float().to(device)
+
+    def latents(x: Tensor) -> Tensor:
+        return centre + (flow(x) if flow else x) @ width.T
+
+    values, vectors = torch.linalg.eigh(effect(model, latents, probes, seed))
     values, vectors = values.flip(0), vectors.flip(1)
-    matrix = factor @ vectors
-    matrix = matrix * _brightening(model, mean, matrix, seed)
-    inverse = torch.linalg.inv(matrix)
-    return Coordinates(mean, matrix, inverse, values.clamp_min(0) / values.clamp_min(0).sum())
+    rotation = vectors * _brightening(model, latents, vectors, seed)
+    return Coordinates(mean, factor, rotation, values.clamp_min(0) / values.clamp_min(0).sum(), flow)
 
 
-def _brightening(model: VAE, mean: Tensor, matrix: Tensor, seed: int, count: int = 1024) -> Tensor:
+def _brightening(
+    model: VAE, latents: Callable[[Tensor], Tensor], vectors: Tensor, seed: int, count: int = 1024
+) -> Tensor:
     """+1 or -1 for each dimension: the sign of its mean effect on the picture's brightness."""
     device = model.mean_face.device
     u = (
@@ -123,6 +166,6 @@ def _brightening(model: VAE, mean: Tensor, matrix: Tensor, seed: int, count: int
         .to(device)
         .requires_grad_()
     )
-    picture, _ = model.decode(mean.float().to(device) + u @ matrix.float().to(device).T)
+    picture, _ = model.decode(latents(u @ vectors.float().to(device).T))
     (gradient,) = torch.autograd.grad(picture.sum(), u)
     return torch.where(gradient.double().mean(0).cpu() < 0, -1.0, 1.0).double()

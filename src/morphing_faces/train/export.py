@@ -27,6 +27,7 @@ from . import checkpoint
 from .config import Config, from_toml
 from .coordinates import Coordinates, encode_all, find_coordinates
 from .data import Dataset, must_belong, spread
+from .flow import Flow, fit, restored
 from .loop import look
 from .networks import VAE
 from .objective import active_units, kl_from_prior
@@ -46,30 +47,40 @@ class Disagreement(ValueError):
 class PictureDecoder(nn.Module):
     """u (n, latent_size) -> picture (n, height, width, channels) in [0, 1], the bundle's ``decoder.onnx``."""
 
-    def __init__(self, model: VAE):
+    rotation: Tensor
+
+    def __init__(self, model: VAE, coordinates: Coordinates):
         super().__init__()
         self.model = model
+        self.flow = copy.deepcopy(coordinates.flow).float() if coordinates.flow else None
+        self.register_buffer("rotation", coordinates.rotation.T.float().contiguous())
 
     def forward(self, u: Tensor) -> Tensor:
-        picture, _ = self.model.decode(u)
+        picture, _ = self.model.decode(self.flow(u @ self.rotation) if self.flow else u)
         return picture.clamp(0, 1).permute(0, 2, 3, 1)
 
 
 class PictureEncoder(nn.Module):
     """picture (n, height, width, channels) in [0, 1] -> mean and std of q(u|x), the bundle's ``encoder.onnx``.
 
-    q(raw|x) is diagonal; turned into u it is not, and ``std`` is the root of the diagonal of its covariance.
+    q(raw|x) is diagonal; turned into u it is not, and ``std`` is the root of the diagonal of its covariance. A flow is
+    left out of that: it changes lengths little.
     """
 
     squares: Tensor
+    rotation: Tensor
 
     def __init__(self, model: VAE, coordinates: Coordinates):
         super().__init__()
         self.model = model
+        self.flow = copy.deepcopy(coordinates.flow).float() if coordinates.flow else None
+        self.register_buffer("rotation", coordinates.rotation.float().contiguous())
         self.register_buffer("squares", coordinates.inverse.square().T.float().contiguous())
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.model.encode(picture.permute(0, 3, 1, 2))
+        if self.flow:
+            mean = self.flow.inverse(mean)[0] @ self.rotation
         return mean, (log_variance.exp() @ self.squares).sqrt()
 
 
@@ -84,19 +95,28 @@ def load_run(run: Path, image_shape: tuple[int, int, int]) -> tuple[VAE, Config,
     return model.eval().requires_grad_(False), config, state
 
 
+def saved_prior(run: Path, config: Config) -> Flow | None:
+    """The map that a critic of the run was shown faces of; None where there was no critic."""
+    state = checkpoint.load(run)[0].get("prior")
+    return restored(state, config) if state else None
+
+
 @torch.no_grad()
 def fold(model: VAE, coordinates: Coordinates) -> None:
     """Let the decoder's first layers read u and the encoder's last layer answer in u. In place; done in float64.
 
-    Only the mean is folded: the encoder's variances stay raw, :class:`PictureEncoder` turns them.
+    Only the mean is folded: the encoder's variances stay raw, :class:`PictureEncoder` turns them. With a flow what is
+    read and answered is the whitened code, on the other side of it.
     """
+    matrix = coordinates.factor if coordinates.flow else coordinates.matrix
+    inverse = torch.linalg.inv(matrix)
     for layer in model.decoder.readers():
         weight = layer.weight.double()
         layer.bias.copy_((layer.bias.double() + weight @ coordinates.mean).float())
-        layer.weight.copy_((weight @ coordinates.matrix).float())
+        layer.weight.copy_((weight @ matrix).float())
     last = model.encoder.mean
-    last.bias.copy_((coordinates.inverse @ (last.bias.double() - coordinates.mean)).float())
-    last.weight.copy_((coordinates.inverse @ last.weight.double()).float())
+    last.bias.copy_((inverse @ (last.bias.double() - coordinates.mean)).float())
+    last.weight.copy_((inverse @ last.weight.double()).float())
 
 
 def export(
@@ -128,17 +148,18 @@ def export(
         raise ValueError(
             f"{dataset.folder} has {len(rows)} training pictures, fewer than the {config.latent_size} latent dimensions"
         )
-    coordinates = find_coordinates(model, None if prior else posterior, probes, config.seed)
+    flow = None if prior or not config.flow_layers else (saved_prior(run, config) or fit(posterior, config))
+    coordinates = find_coordinates(model, None if prior else posterior, probes, config.seed, flow)
 
     # Per dimension, in u: KL and activity of the aggregate.
-    u_means = (posterior.means.double() - coordinates.mean) @ coordinates.inverse.T
+    u_means = coordinates.u(posterior.means)
     u_variances = posterior.variances.double() @ coordinates.inverse.square().T
     kl = kl_from_prior(u_means, u_variances.log()).mean(0)
     active = active_units(u_means)
 
     unfolded = raw_pictures(model, coordinates)
     fold(model, coordinates)
-    decoder, encoder = PictureDecoder(model).eval(), PictureEncoder(model, coordinates).eval()
+    decoder, encoder = PictureDecoder(model, coordinates).eval(), PictureEncoder(model, coordinates).eval()
     u = torch.from_numpy(noise.normal(0, 0, 256, config.latent_size))
     if (gap := float((decoder(u) - unfolded(u)).abs().max())) > FP32_TOLERANCE * 10:
         raise Disagreement(f"folding the coordinates changes pixels by {gap:.2g}, allowed {FP32_TOLERANCE * 10:g}")
@@ -207,11 +228,10 @@ def export(
 
 def raw_pictures(model: VAE, coordinates: Coordinates) -> Any:
     """The slow reference for :func:`fold`: pictures from u by way of raw coordinates, in the original weights."""
-    original, c = copy.deepcopy(model), coordinates
+    original, c = copy.deepcopy(model), copy.deepcopy(coordinates)
 
     def pictures(u: Tensor) -> Tensor:
-        raw = (c.mean + u.double() @ c.matrix.T).float()
-        return original.decode(raw)[0].clamp(0, 1).permute(0, 2, 3, 1)
+        return original.decode(c.raw(u).float())[0].clamp(0, 1).permute(0, 2, 3, 1)
 
     return pictures
 

@@ -29,6 +29,7 @@ from .adversary import Adversary
 from .config import FIELDS, Config, from_toml
 from .coordinates import encode_all, pictures_for, to_pictures, whitening
 from .data import Dataset, batches, must_belong, spread
+from .flow import Flow
 from .networks import VAE
 from .objective import active_units, gaussian_log_likelihood, kl_from_prior
 from .sheet import save_sheet
@@ -98,7 +99,7 @@ def _train(
         checkpoint.load_into(average, groups["ema"], run)
         checkpoint.load_moments(optimizer, model, groups.get("optimizer", {}))
         step, bad_steps, seconds, past = state["step"], state["bad_steps"], state["seconds"], state.get("past", [])
-        critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic")}
+        critic = {key: tensors for key, tensors in groups.items() if key.startswith("critic") or key == "prior"}
     elif rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         _write_text(run / "config.toml", config.to_toml())
@@ -127,8 +128,11 @@ def _train(
             if adversary:
                 moments = checkpoint.moments(adversary.optimizer, adversary.critic)
                 groups |= {"critic": adversary.critic.state_dict(), "critic_optimizer": moments}
+                groups |= {"prior": adversary.prior.state_dict()}
             checkpoint.save(run, groups, state)
-            metrics = {**metrics, **look(average, dataset, run / "sheets" / f"step-{step:07d}.png", config.mirror)}
+            prior = adversary.prior if adversary else None
+            sheet = run / "sheets" / f"step-{step:07d}.png"
+            metrics = {**metrics, **look(average, dataset, sheet, config.mirror, prior=prior)}
             _append_json(run / "log.jsonl", {"step": step, "seconds": round(elapsed(), 1), **metrics})
             if writer:
                 for key, value in metrics.items():
@@ -158,7 +162,7 @@ def _train(
                     model.load_state_dict(average.state_dict())
                 model.encoder.requires_grad_(False)
                 torch.manual_seed(config.seed + 1)
-                adversary = Adversary(config, model, dataset, world)
+                adversary = Adversary(config, model, dataset, world, critic.get("prior"))
                 if critic:
                     checkpoint.load_into(adversary.critic, critic["critic"], run)
                     moments = critic.get("critic_optimizer", {})
@@ -347,10 +351,13 @@ def set_data_statistics(model: VAE, dataset: Dataset, most: int = 50_000) -> Non
 
 
 @torch.no_grad()
-def look(model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 1024) -> dict[str, float]:
+def look(
+    model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 1024, prior: Flow | None = None
+) -> dict[str, float]:
     """Metrics on held-out pictures (at most ``most``), and a sheet of reconstructions and samples.
 
     The aggregate posterior is that of ``most`` training pictures and, when training mirrored them, their mirror images.
+    Samples are its Gaussian's, or those of ``prior``.
     """
     split = "held_out" if dataset.held_out.any() else "train"  # a tiny set may hold out none
     rows = spread(dataset.rows(split), most)
@@ -367,7 +374,13 @@ def look(model: VAE, dataset: Dataset, sheet: Path, mirror: bool, most: int = 10
         sums["kl"] += kl.sum().item()
         sums["mse"] += F.mse_loss(model.decode(mean)[0].clamp(0, 1), x).item() * len(x)
     posterior = encode_all(model, dataset, spread(dataset.rows("train"), most), mirror)
-    save_sheet(model, dataset, spread(rows, 16), *whitening(posterior), sheet)
+    u = torch.randn(64, model.latent_size, generator=torch.Generator().manual_seed(1))
+    if prior:
+        z = prior.raw(u.to(device))
+    else:
+        centre, factor = whitening(posterior)
+        z = (centre + u.double() @ factor.T).float().to(device)
+    save_sheet(model, dataset, spread(rows, 16), z, sheet)
     means = {f"{split}/{key}": value / len(rows) for key, value in sums.items()}
     active = float(active_units(posterior.means).sum())
     return {**means, f"{split}/psnr": -10 * math.log10(means[f"{split}/mse"]), "active_units": active}

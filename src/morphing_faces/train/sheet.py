@@ -16,12 +16,9 @@ from .networks import VAE
 
 
 @torch.no_grad()
-def save_sheet(model: VAE, dataset: Dataset, rows: np.ndarray, mean: Tensor, factor: Tensor, path: Path) -> None:
-    """Two rows: pictures and their reconstructions (mean code); below, 64 samples of the Gaussian aggregate posterior."""
-    device = model.mean_face.device
+def save_sheet(model: VAE, dataset: Dataset, rows: np.ndarray, z: Tensor, path: Path) -> None:
+    """Two rows: pictures and their reconstructions (mean code); below, the faces of the raw latents ``z``."""
     x = pictures_for(model, dataset.images[rows])
-    u = torch.randn(64, model.latent_size, generator=torch.Generator().manual_seed(1)).double()
-    z = (mean + u @ factor.T).float().to(device)
     parts = torch.cat([x, model.decode(model.encode(x)[0])[0], model.decode(z)[0]])
     pictures = to_uint8(parts.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
     with whole_file(path) as temporary:
