@@ -34,7 +34,7 @@ CONV: dict[str, Any] = {
     "encoder_widths": [8, 12, 16], "encoder_blocks": [1, 1, 2],
     "decoder_widths": [8, 12, 16], "decoder_blocks": [2, 1, 1],
     "small_steps": 2, "small_batch": 24,
-    "critic_widths": [8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2, "kl_warmup": 3,
+    "critic_widths": [6, 8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2, "kl_warmup": 3,
     "adversarial": 0.2, "adversarial_from": 6, "flow_layers": 2, "flow_width": 8, "flow_steps": 20,
 }  # fmt: skip
 
@@ -276,7 +276,7 @@ def test_a_critic_that_has_not_come_in_can_still_be_changed_and_one_that_has_can
     with pytest.MonkeyPatch.context() as patch:
         at_step(patch, 3, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
-            train(conv(adversarial=0.7, critic_widths=[4, 6]), data, tmp_path / "run", device="cpu", progress=False)
+            train(conv(adversarial=0.7, critic_widths=[4, 6, 8]), data, tmp_path / "run", device="cpu", progress=False)
     train(conv(), data, tmp_path / "run", device="cpu", progress=False)
     assert_same_checkpoint(finished, tmp_path / "run")
     with pytest.raises(ValueError, match=r"adversarial was 0\.2, now 0\.7"):

@@ -69,7 +69,14 @@ class Config:
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
     adversarial_pace: float = 0.4
     feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
-    critic_widths: tuple[int, ...] = (32, 64, 128, 256)  # channels at half the picture's side, at a quarter, ...
+    critic_widths: tuple[int, ...] = (
+        12,
+        24,
+        48,
+        96,
+        160,
+        192,
+    )  # channels at the picture's side, at half, a quarter, ...
     critic_learning_rate: float = 4e-4  # constant; a critic that lags behind the decoder teaches it nothing
     # The critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart.
     critic_shift: int = 8
@@ -119,6 +126,7 @@ class Config:
         for key in ("batch", "steps", "max_bad_steps", "small_batch", "flow_width", "flow_steps"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
+        need(len(self.critic_widths) >= 3, "critic_widths", "at least three widths")
         for key in ("encoder", "decoder"):
             widths, blocks = getattr(self, f"{key}_widths"), getattr(self, f"{key}_blocks")
             need(len(widths) > 1, f"{key}_widths", "at least two widths")
