@@ -126,7 +126,7 @@ class Config:
         for key in ("batch", "steps", "max_bad_steps", "small_batch", "flow_width", "flow_steps"):
             need(getattr(self, key) >= 1, key, "at least 1")
         need(self.latent_size >= 2, "latent_size", "at least 2")
-        need(len(self.critic_widths) >= 3, "critic_widths", "at least three widths")
+        need(len(self.critic_widths) >= 2, "critic_widths", "at least two widths")
         for key in ("encoder", "decoder"):
             widths, blocks = getattr(self, f"{key}_widths"), getattr(self, f"{key}_blocks")
             need(len(widths) > 1, f"{key}_widths", "at least two widths")

@@ -288,26 +288,25 @@ class VAE(nn.Module):
 class Critic(nn.Module):
     """Tells pictures from photographs at several scales at once; its features are the learned similarity.
 
-    Spectrally normalized convolutions (Miyato et al., 2018, arXiv:1802.05957), after each the side is halved by
-    averaging: strided ones would see, and ask for, a grid. From a quarter of the side down a score is read off at every
-    scale, so that strokes that no photograph has cannot hide behind a likely face, nor a face that does not hang
-    together behind likely skin.
+    Spectrally normalized convolutions (Miyato et al., 2018, arXiv:1802.05957), each halving the side; a score is read
+    off after each of them, so that strokes that no photograph has cannot hide behind a likely face, nor a face that
+    does not hang together behind likely skin.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...]):
         super().__init__()
+        self.stem = spectral_norm(nn.Conv2d(4 * channels, widths[0], 3, padding=1))
         self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 3, padding=1)) for a, b in itertools.pairwise((channels, *widths))
+            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
         )
-        self.scores = nn.ModuleList(spectral_norm(nn.Conv2d(width, 1, 1)) for width in widths[2:])
+        self.scores = nn.ModuleList(spectral_norm(nn.Conv2d(width, 1, 1)) for width in widths[1:])
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Pictures (n, c, h, w) in [0, 1] -> scores (n, patches), the higher the more real, and features, by scale."""
-        h = 4 * x - 2
-        features: list[Tensor] = []
-        for layer in self.layers:
-            h = F.leaky_relu(layer(F.avg_pool2d(h, 2) if features else h), 0.2)
+        """Pictures (n, c, h, w) in [0, 1] -> by layer, scores (n, patches), the higher the more real, and features."""
+        h = F.leaky_relu(self.stem(F.pixel_unshuffle(4 * x - 2, 2)), 0.2)
+        scores, features = [], []
+        for layer, score in zip(self.layers, self.scores, strict=True):
+            h = F.leaky_relu(layer(h), 0.2)
             features.append(h)
-        features = features[2:]
-        scores = [score(h).flatten(1).float() for score, h in zip(self.scores, features, strict=True)]
+            scores.append(score(h).flatten(1).float())
         return scores, features
