@@ -182,18 +182,18 @@ def test_a_finished_run_is_not_trained_further(data: Dataset, tmp_path: Path) ->
 
 
 def test_other_settings_are_refused_with_each_key_and_both_values(data: Dataset, tmp_path: Path) -> None:
-    run(small(steps=3), data, tmp_path / "run")
+    run(small(steps=6), data, tmp_path / "run")
     content = (tmp_path / "run" / checkpoint.FILE).read_bytes()
     with pytest.raises(ValueError, match="was begun with other settings") as caught:
-        run(small(steps=4, batch=10), data, tmp_path / "run")
+        run(small(steps=7, batch=10), data, tmp_path / "run")
     message = one_line(str(caught.value))
     assert "batch was 20, now 10" in message
-    assert "steps was 3, now 4" in message
+    assert "steps was 6, now 7" in message
     assert "into a new folder" in message
     assert str(tmp_path / "run") in message
     assert "seed" not in message
     assert (tmp_path / "run" / checkpoint.FILE).read_bytes() == content
-    run(small(steps=3, checkpoint_minutes=1.0, max_bad_steps=3), data, tmp_path / "run")  # these change no result
+    run(small(steps=6, checkpoint_minutes=1.0, max_bad_steps=3), data, tmp_path / "run")  # these change no result
 
 
 def test_a_run_whose_learning_rate_rests_can_be_made_longer(data: Dataset, tmp_path: Path) -> None:

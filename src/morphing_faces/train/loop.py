@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -435,7 +436,9 @@ def _processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         yield place, rank, world
+        dist.barrier()  # the first process writes last; one that left before it took connections away under its feet
     finally:
+        gc.collect()  # what holds on to the group goes before it
         dist.destroy_process_group()
 
 
