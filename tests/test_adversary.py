@@ -6,7 +6,6 @@ import copy
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -27,7 +26,7 @@ from morphing_faces.train.export import export
 from morphing_faces.train.loop import Interrupted, train
 from morphing_faces.train.networks import VAE, ConvDecoder
 from morphing_faces.train.prepare import prepare
-from test_training import assert_same_checkpoint, at_step
+from test_training import assert_same_checkpoint, at_step, on_two_processes
 
 CONV: dict[str, Any] = {
     "name": "conv", "network": "conv", "sigma": "shared", "latent_size": 8,
@@ -312,12 +311,7 @@ def test_two_processes_teach_one_critic(data: Dataset, tmp_path: Path) -> None:
         """),
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "spy.py", "train",
-         "--recipe", "conv.toml", "--data", str(data.folder), "-o", "run", "--device", "cpu"],
-        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    on_two_processes("spy.py", "conv.toml", data, tmp_path)
     (x, *one), (y, *two) = (torch.load(tmp_path / f"critic-{rank}.pt") for rank in (0, 1))
     assert not torch.equal(x, y)
     for mine, other in zip(one, two, strict=True):

@@ -56,6 +56,17 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def on_two_processes(script: str, recipe: str, data: Dataset, folder: Path) -> subprocess.CompletedProcess[str]:
+    """``torchrun script train`` into ``folder/run``, where script and recipe are."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", script, "train",
+         "--recipe", recipe, "--data", str(data.folder), "-o", "run", "--device", "cpu"],
+        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) -> None:
     """Call ``do`` once, in the middle of that step."""
     original = loop.learning_rate
@@ -593,12 +604,7 @@ def test_two_processes_share_every_batch_and_finish(data: Dataset, tmp_path: Pat
         """),
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "spy.py", "train",
-         "--recipe", "small.toml", "--data", str(data.folder), "-o", "run", "--device", "cpu"],
-        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=PATIENCE,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = on_two_processes("spy.py", "small.toml", data, tmp_path)
     assert done.stdout.count("3 steps done") == 1, "only the first process reports"
     assert checkpoint.load(tmp_path / "run")[1]["step"] == 3
     assert [row["step"] for row in log(tmp_path / "run")] == [3]

@@ -16,12 +16,10 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import Config
-from .coordinates import encode_all
+from .coordinates import ENCODED, encode_all
 from .data import Dataset, spread
 from .flow import fit, restored
 from .networks import VAE, Critic
-
-ENCODED = 20_000  # pictures from which the aggregate posterior is estimated, and as many mirror images
 
 
 class Adversary:

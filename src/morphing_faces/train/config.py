@@ -69,14 +69,7 @@ class Config:
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
     adversarial_pace: float = 0.4
     feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
-    critic_widths: tuple[int, ...] = (
-        12,
-        24,
-        48,
-        96,
-        160,
-        192,
-    )  # channels at the picture's side, at half, a quarter, ...
+    critic_widths: tuple[int, ...] = (24, 48, 96, 160, 224)  # channels at half the picture's side, at a quarter, ...
     critic_learning_rate: float = 4e-4  # constant; a critic that lags behind the decoder teaches it nothing
     # The critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart.
     critic_shift: int = 8

@@ -23,6 +23,8 @@ from .networks import VAE
 if TYPE_CHECKING:
     from .flow import Flow
 
+ENCODED = 20_000  # pictures that the aggregate posterior is estimated from, at most, and as many mirror images
+
 
 def to_pictures(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (n, height, width, channels) -> float32 (n, channels, height, width) in [0, 1]."""

@@ -25,7 +25,7 @@ from ..files import must_be_free, whole_folder
 from ..render import to_uint8
 from . import checkpoint
 from .config import Config, from_toml
-from .coordinates import Coordinates, encode_all, find_coordinates
+from .coordinates import ENCODED, Coordinates, encode_all, find_coordinates
 from .data import Dataset, must_belong, spread
 from .flow import Flow, fit, restored
 from .loop import look
@@ -33,7 +33,6 @@ from .networks import VAE
 from .objective import active_units, kl_from_prior
 
 INTERESTING = 29  # dimensions a person can pick, as on the 2014 page
-ENCODED = 20_000  # pictures the aggregate posterior is estimated from, at most
 FP32_TOLERANCE = 1e-4  # PyTorch against ONNX Runtime, largest difference, of pixels in 0 to 1
 FP16_TOLERANCE = 1 / 255  # fp16 against fp32 weights, 99.9th percentile, of pixels in 0 to 1
 GOLDEN_FACES = 4
