@@ -60,6 +60,7 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("sigma", "none", "'picture' or 'shared'"),
         ("adversarial", -0.1, "0 or more"),
         ("critic_shift", -1, "0 or more"),
+        ("critic_penalty", -0.1, "0 or more"),
         ("critic_learning_rate", 0.0, "more than 0 and finite"),
         ("critic_colour", 1.0, "at least 0 and less than 1"),
         ("precision", "fp8", "'auto', 'bf16' or 'fp32'"),

@@ -7,13 +7,12 @@ the photograph's features, and new faces, of latents as a person's will be.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 from .config import Config
 from .coordinates import ENCODED, encode_all
@@ -36,7 +35,6 @@ class Adversary:
         self.critic = Critic(model.image_shape[2], config.critic_widths).to(device)
         self.critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, betas=(0.0, 0.99))
-        self.network: Any = DistributedDataParallel(self.critic) if world > 1 else self.critic
         self.world = world
         if prior:
             self.prior = restored(prior, config).to(device)
@@ -50,40 +48,72 @@ class Adversary:
         size, device = len(self.prior.mean), self.prior.mean.device
         return self.prior.raw(torch.randn(count, size, generator=generator, device=device))
 
-    def learn(self, x: Tensor, pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def learn(self, x: Tensor, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One step of the critic on photographs ``x`` and ``pictures``: their reconstructions, after them new faces.
 
-        Returns its hinge loss, a scalar, and what to add to the decoder's loss's gradient at ``pictures``. On the
-        reconstructions the root mean square of that is ``adversarial`` times that of the negative log-likelihood's
-        gradient, (picture - x) / sigma^2, so that the balance needs no tuning by size of picture or stage of training;
-        on new faces it is ``adversarial_faces`` times as strong.
-        Hinge loss and push come from one pass through the critic as it was before the step.
+        Returns its loss, a scalar (log 2 when it knows nothing, 0 when all), and what to add to the gradient at
+        ``pictures`` of the decoder's loss, in nats per pixel value. Each picture is scored against a photograph, a
+        reconstruction against its own, and the loss is the logistic one of the difference (Jolicoeur-Martineau, 2018,
+        arXiv:1807.00734; Huang et al., 2024, arXiv:2501.05441): what has been taken for real is pushed no further.
+        The critic's slope at photographs and at pictures is penalized: ``critic_penalty`` / 2 times its square.
+        Loss and push come from one pass through the critic as it was before the step.
         """
         n = len(x)
         pictures = pictures.detach().requires_grad_()
         disturbance = draw(len(pictures), self.config, generator, pictures.device)
         alike = {key: value[:n] for key, value in disturbance.items()}  # what is compared is disturbed alike
-        scores, features = self.network(torch.cat([disturb(x, alike), disturb(pictures, disturbance)]))
+        real, made = disturb(x, alike), disturb(pictures, disturbance)
+        scores, features = self.critic(torch.cat([real, made]))
 
-        distance = torch.stack([(f[n : 2 * n].float() - f[:n].detach().float()).abs().mean() for f in features]).mean()
-        score = torch.stack([s[n:].mean() for s in scores]).mean()
-        loss = self.config.feature_matching * distance - score
-        (gradient,) = torch.autograd.grad(loss, pictures, retain_graph=True)
-        likelihood = (pictures.detach()[:n] - x) / sigma[:, :, None, None] ** 2 / x.numel()
-        sizes = torch.stack([likelihood.square().mean(), gradient[:n].square().mean()])
-        if self.world > 1:  # the same factor on every process, or their gradients would not average
-            dist.all_reduce(sizes)
-        push = gradient * (self.config.adversarial * (sizes[0] / sizes[1].clamp_min(1e-30)).sqrt())
+        gaps = [s[n:] - s[:n].repeat(len(pictures) // n, 1) for s in scores]
+        distance = torch.stack([_distance(f[:n], f[n : 2 * n]) for f in features]).mean()
+        fooling = torch.stack([F.softplus(-gap).mean() for gap in gaps]).mean()
+        loss = self.config.adversarial * (fooling + self.config.feature_matching * distance)
+        (push,) = torch.autograd.grad(loss, pictures, retain_graph=True)
         push[n:] *= self.config.adversarial_faces
 
-        hinge = torch.stack([F.relu(1 - s[:n]).mean() + F.relu(1 + s[n:]).mean() for s in scores]).mean()
+        loss = torch.stack([F.softplus(gap).mean() for gap in gaps]).mean()
+        few = max(n // 8, 1)
+        penalty = self._slope(torch.cat([part[:few].detach() for part in (real, made[:n], made[n:])]), generator)
         self.optimizer.zero_grad(set_to_none=True)
         parameters = list(self.critic.parameters())
-        hinge.backward(inputs=parameters)
+        (loss + self.config.critic_penalty / 2 * penalty).backward(inputs=parameters)
+        self._average(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         if torch.isfinite(norm):
             self.optimizer.step()
-        return hinge.detach(), push  # not read here: reading makes a GPU wait
+        return loss.detach(), push  # not read here: reading makes a GPU wait
+
+    def _slope(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """How steep the scores are at the pictures ``x`` (n, c, h, w): a scalar.
+
+        The squared norm of a score's gradient, on average over patches, summed over scales. That is dear to the patches
+        of few pixels, which would otherwise teach the decoder to draw sharp strokes on everything. Estimated from one
+        sum of scores with random signs, which cancel what belongs to two patches.
+        """
+        x = x.requires_grad_()
+        total = torch.zeros((), device=x.device)
+        for s in self.critic(x)[0]:
+            sign = torch.randint(0, 2, s.shape, generator=generator, device=x.device) * 2 - 1
+            total = total + (s * sign).sum() / s.shape[1] ** 0.5
+        (gradient,) = torch.autograd.grad(total, x, create_graph=True)
+        return gradient.square().sum() / len(x)
+
+    def _average(self, parameters: Sequence[Tensor]) -> None:
+        """The gradients' mean over the processes."""
+        if self.world == 1:
+            return
+        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            p.grad = part.view_as(p)
+
+
+def _distance(real: Tensor, made: Tensor) -> Tensor:
+    """Mean absolute difference of features, as a fraction of the real ones' mean size."""
+    real = real.detach().float()
+    return (made.float() - real).abs().mean() / real.abs().mean().clamp_min(1e-6)
 
 
 def draw(count: int, config: Config, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:

@@ -60,7 +60,8 @@ class Config:
     flow_steps: int = 1000  # of 512 codes; twice as many begin to learn 46,000 codes by heart
 
     # --- the learned similarity; adversarial = 0 leaves it out
-    # Size of the critic's gradient at the picture against the likelihood's; 0.2 sharpens and costs little PSNR.
+    # Weight of what the critic has to say against the likelihood, in nats per pixel value for each of its own nats. With
+    # 0.3 its gradient at a reconstruction is a quarter to a third of the likelihood's.
     adversarial: float = 0.0
     adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
     # How much more the critic pushes new faces than reconstructions: the likelihood does not hold them back, nor does what
@@ -68,9 +69,14 @@ class Config:
     adversarial_faces: float = 1.0
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
     adversarial_pace: float = 0.4
-    feature_matching: float = 1.0  # weight of the distance between the critic's features against its score
+    feature_matching: float = (
+        1.0  # weight of the distance between the critic's features, relative to their size, against its scores
+    )
     critic_widths: tuple[int, ...] = (24, 48, 96, 160, 224)  # channels at half the picture's side, at a quarter, ...
-    critic_learning_rate: float = 4e-4  # constant; a critic that lags behind the decoder teaches it nothing
+    critic_learning_rate: float = 5e-4  # constant; a critic that lags behind the decoder teaches it nothing
+    # Price of its scores' steepness at photographs and at pictures (R1 and R2): without it, small changes of a picture
+    # change its scores by much, and the decoder learns those, as strokes and grids.
+    critic_penalty: float = 0.2
     # The critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart.
     critic_shift: int = 8
     critic_colour: float = 0.2  # and with brightness, contrast and saturation changed by up to this fraction
@@ -130,7 +136,7 @@ class Config:
         late = not self.adversarial or self.adversarial_from >= self.small_steps
         need(late, "adversarial_from", f"at least small_steps, {self.small_steps}")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_shift", "cooldown", "small_steps", "flow_layers"):  # fmt: skip
+                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_penalty", "critic_shift", "cooldown", "small_steps", "flow_layers"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "adversarial_pace", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

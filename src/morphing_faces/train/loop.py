@@ -191,7 +191,7 @@ def _train(
             loss = kl_weight * kl / model.mean_face.numel() - log_likelihood / x[0].numel()
             if adversary:
                 with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
-                    hinge, push = adversary.learn(x, pictures, log_sigma.detach().exp(), noise_source)
+                    critic_loss, push = adversary.learn(x, pictures, noise_source)
                 loss = loss + (pictures * push).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -224,7 +224,7 @@ def _train(
                     "gradient_norm": norm.item(),
                     "pictures_per_second": seen / (time.monotonic() - started),
                     "bad_steps": bad_steps,
-                    **({"critic": hinge.item()} if adversary else {}),
+                    **({"critic": critic_loss.item()} if adversary else {}),
                 }
                 bar.set_postfix_str(_summary(metrics), refresh=False)
                 if writer and step % (10 * LOG_EVERY) == 0:

@@ -8,7 +8,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .config import Config
 
@@ -127,9 +126,9 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """p(x|z)'s mean for larger pictures: convolutions up to half the picture's side, then a pixel shuffle.
 
-    The picture is that of half the side, enlarged, and what the last width adds, which begins at zero: a network can
-    learn ``small`` pictures first (Karras et al., 2018, arXiv:1710.10196). That no convolution runs at the full side
-    keeps it fast enough for a hand.
+    The picture is that of half the side, smoothed and enlarged, and what the last width adds, which begins at zero: a
+    network can learn ``small`` pictures first (Karras et al., 2018, arXiv:1710.10196). That no convolution runs at the
+    full side keeps it fast enough for a hand.
     """
 
     def __init__(self, channels: int, side: int, config: Config):
@@ -170,12 +169,18 @@ class ConvDecoder(nn.Module):
         h = enlarge(self.fine_join(h))
         for block in self.fine_blocks:
             h = block(h, z)
-        return enlarge(picture) + F.pixel_shuffle(self.fine_picture(bend(h)), 2)
+        return enlarge(smooth(picture)) + F.pixel_shuffle(self.fine_picture(bend(h)), 2)
 
 
 def enlarge(x: Tensor) -> Tensor:
     """Twice the side. Bilinear: "nearest" leaves a grid."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear")
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Weighted 1 2 1 both ways: what alternates from pixel to pixel, as a pixel shuffle's does, goes."""
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=1)
 
 
 class VAE(nn.Module):
@@ -288,18 +293,19 @@ class VAE(nn.Module):
 class Critic(nn.Module):
     """Tells pictures from photographs at several scales at once; its features are the learned similarity.
 
-    Spectrally normalized convolutions (Miyato et al., 2018, arXiv:1802.05957), each halving the side; a score is read
-    off after each of them, so that strokes that no photograph has cannot hide behind a likely face, nor a face that
-    does not hang together behind likely skin.
+    Strided convolutions, each halving the side; a score is read off after each of them, so that strokes that no
+    photograph has cannot hide behind a likely face, nor a face that does not hang together behind likely skin. Nothing
+    is normalized: what keeps its slope in bounds is a penalty while it learns (``Adversary``).
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...]):
         super().__init__()
-        self.stem = spectral_norm(nn.Conv2d(4 * channels, widths[0], 3, padding=1))
-        self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
-        )
-        self.scores = nn.ModuleList(spectral_norm(nn.Conv2d(width, 1, 1)) for width in widths[1:])
+        self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(widths))
+        self.scores = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths[1:])
+        for layer in [self.stem, *self.layers]:
+            nn.init.kaiming_normal_(layer.weight, 0.2)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Pictures (n, c, h, w) in [0, 1] -> by layer, scores (n, patches), the higher the more real, and features."""
