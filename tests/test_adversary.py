@@ -24,7 +24,7 @@ from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.export import export
 from morphing_faces.train.loop import Interrupted, train
-from morphing_faces.train.networks import VAE, ConvDecoder, smooth
+from morphing_faces.train.networks import VAE, Bottleneck, ConvDecoder, smooth
 from morphing_faces.train.prepare import prepare
 from test_training import assert_same_checkpoint, at_step, on_two_processes
 
@@ -84,6 +84,29 @@ def test_every_layer_of_the_latent_is_one_of_the_readers() -> None:
     of_latent = {id(layer) for layer in linear if layer.in_features == 8}
     assert of_latent == readers
     assert len(readers) == 5, "the first layer, and a block at each of four places"
+
+
+def test_grain_begins_at_nothing_and_is_new_for_each_picture_in_training_and_always_the_same_after_it() -> None:
+    torch.manual_seed(0)
+    model, z = VAE(conv(), (32, 32, 3)), torch.randn(1, 8).expand(2, 8)
+    assert isinstance(model.decoder, ConvDecoder)
+    torch.nn.init.normal_(model.decoder.fine_picture.weight, std=0.1)
+    blocks = [block for block in model.decoder.fine_blocks if isinstance(block, Bottleneck)]
+    for block in blocks:
+        torch.nn.init.normal_(block.widen.weight, std=0.1)
+    one, other = model.decode(z)[0]
+    torch.testing.assert_close(one, other)
+    for block in blocks:
+        assert block.grain_tenth is not None
+        torch.nn.init.constant_(block.grain_tenth, 0.1)
+    one, other = model.decode(z)[0]
+    assert (one - other).abs().max() > 1e-3
+    one, other = model.eval().decode(z)[0]
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(copy.deepcopy(model).decode(z)[0][0], one)
+    again = VAE(conv(), (32, 32, 3)).eval()
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.decode(z)[0][0], one)
 
 
 def test_a_checkerboard_cannot_come_from_the_smaller_picture() -> None:
@@ -241,7 +264,8 @@ def test_reconstructions_are_pulled_towards_their_photographs_features(adversary
 def test_the_critic_learns_to_tell_faces_from_noise_and_what_it_takes_for_real_is_pushed_no_more(
     adversary: Adversary, data: Dataset
 ) -> None:
-    adversary.config = conv(feature_matching=0.0, critic_penalty=0.0, critic_learning_rate=2e-3)
+    adversary.config = conv(feature_matching=0.0, critic_penalty=0.0)
+    adversary.optimizer = torch.optim.Adam(adversary.critic.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
     x = photographs(data, 16)
     losses = [adversary.learn(x, torch.rand_like(x), generator)[0] for _ in range(60)]

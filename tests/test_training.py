@@ -281,6 +281,9 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(data: Dataset) -> N
     model, wider = VAE(small(), data.image_shape), VAE(small(hidden=[17]), data.image_shape)
     with pytest.raises(ValueError, match=r"expected shape \(16, 64\), found \(17, 64\)") as caught:
         checkpoint.load_into(model, wider.state_dict(), Path("run"))
+    more = {**model.state_dict(), "decoder.other": torch.zeros(2, 3)}
+    with pytest.raises(ValueError, match=r"run: decoder\.other: expected nothing, found shape \(2, 3\)"):
+        checkpoint.load_into(model, more, Path("run"))
     assert "encoder.hidden.0.weight" in one_line(str(caught.value))
 
 

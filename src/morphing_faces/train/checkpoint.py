@@ -56,8 +56,14 @@ def has_one(folder: Path) -> bool:
 
 
 def load_into(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy tensors into a module; a missing or misshapen one is named with its expected and found shape."""
-    for name, own in module.state_dict().items():
+    """Copy tensors into a module; one missing, misshapen or too many is named with its expected and found shape."""
+    state = module.state_dict()
+    for name in tensors:
+        if name not in state:
+            raise ValueError(
+                f"{path}: {name}: expected nothing, found shape {tuple(tensors[name].shape)}; was the recipe changed?"
+            )
+    for name, own in state.items():
         found = tensors.get(name)
         if found is None or found.shape != own.shape:
             shape = "nothing" if found is None else tuple(found.shape)

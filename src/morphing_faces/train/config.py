@@ -68,12 +68,12 @@ class Config:
     # is done to them cost PSNR, other than by the weights that both share.
     adversarial_faces: float = 1.0
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
-    adversarial_pace: float = 0.4
+    adversarial_pace: float = 0.1
     feature_matching: float = (
         1.0  # weight of the distance between the critic's features, relative to their size, against its scores
     )
-    critic_widths: tuple[int, ...] = (24, 48, 96, 160, 224)  # channels at half the picture's side, at a quarter, ...
-    critic_learning_rate: float = 5e-4  # constant; a critic that lags behind the decoder teaches it nothing
+    critic_widths: tuple[int, ...] = (24, 48, 96, 192, 320)  # channels at half the picture's side, at a quarter, ...
+    critic_learning_rate: float = 2e-4  # constant
     # Price of its scores' steepness at photographs and at pictures (R1 and R2): without it, small changes of a picture
     # change its scores by much, and the decoder learns those, as strokes and grids.
     critic_penalty: float = 0.2

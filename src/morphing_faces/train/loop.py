@@ -176,8 +176,7 @@ def _train(
             if model.small:
                 x = F.avg_pool2d(x, 2)
             noise = torch.randn(len(x), config.latent_size, generator=noise_source, device=device)
-            if config.dropout:
-                torch.manual_seed((config.seed * 1_000_033 + step) * 4099 + rank)
+            torch.manual_seed((config.seed * 1_000_033 + step) * 4099 + rank)  # of dropout and grain
 
             # Forward and backward: the negative evidence lower bound, in nats per pixel value.
             more = adversary.latents(len(x), noise_source) if adversary else None
