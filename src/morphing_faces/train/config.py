@@ -64,14 +64,12 @@ class Config:
     # 0.3 its gradient at a reconstruction is a quarter to a third of the likelihood's.
     adversarial: float = 0.0
     adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
-    # How much more the critic pushes new faces than reconstructions: the likelihood does not hold them back, nor does what
-    # is done to them cost PSNR, other than by the weights that both share.
+    # How much more the critic pushes new faces than reconstructions: the likelihood does not hold them back, and
+    # what is done to them costs PSNR only by the weights that both share.
     adversarial_faces: float = 1.0
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
     adversarial_pace: float = 0.1
-    feature_matching: float = (
-        1.0  # weight of the distance between the critic's features, relative to their size, against its scores
-    )
+    feature_matching: float = 1.0  # weight of the distance of the critic's features, relative to their size
     critic_widths: tuple[int, ...] = (24, 48, 96, 192, 320)  # channels at half the picture's side, at a quarter, ...
     critic_learning_rate: float = 2e-4  # constant
     # Price of its scores' steepness at photographs and at pictures (R1 and R2): without it, small changes of a picture

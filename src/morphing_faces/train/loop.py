@@ -57,7 +57,8 @@ def train(
 ) -> dict[str, Any]:
     """Train ``config`` on ``dataset`` into the folder ``run``, or resume what is there; returns the last metrics.
 
-    A new run begins at the averaged weights of the run ``begin``, where one is given; its optimizer begins anew. Under ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a resumed run is the
+    A new run begins at the averaged weights of the run ``begin``, where one is given; its optimizer begins anew. Under
+    ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a resumed run is the
     uninterrupted one bit for bit. Raises ``ValueError`` when ``run`` holds another configuration or other data,
     ``FloatingPointError`` when too many steps in a row are not finite, ``Interrupted`` after Ctrl-C or SIGTERM.
     """
@@ -81,9 +82,10 @@ def _train(
     torch.manual_seed(config.seed)
     model = VAE(config, dataset.image_shape).to(device)
     past: list[dict[str, Any]] = []  # of the runs that this one began from
-    if begin and not checkpoint.has_one(run):
+    resuming = checkpoint.has_one(run)
+    if begin and not resuming:
         past = begin_from(model, begin)
-    elif not checkpoint.has_one(run):
+    elif not resuming:
         set_data_statistics(model, dataset)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False).eval()
@@ -91,7 +93,7 @@ def _train(
     step, bad_steps, seconds = 0, 0, 0.0
     critic: dict[str, dict[str, Tensor]] = {}
 
-    if checkpoint.has_one(run):
+    if resuming:
         groups, state = checkpoint.load(run)
         _check_same_run(run, config, dataset, state["step"])
         if rank == 0:
