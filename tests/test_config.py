@@ -60,7 +60,6 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("sigma", "none", "'picture' or 'shared'"),
         ("adversarial", -0.1, "0 or more"),
         ("critic_shift", -1, "0 or more"),
-        ("critic_penalty", -0.1, "0 or more"),
         ("critic_learning_rate", 0.0, "more than 0 and finite"),
         ("critic_colour", 1.0, "at least 0 and less than 1"),
         ("precision", "fp8", "'auto', 'bf16' or 'fp32'"),
@@ -87,7 +86,7 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("small_batch", 0, "at least 1"),
         ("small_steps", 5, "0 when network is 'mlp'"),
         ("decoder_widths", (8,), "at least two widths"),
-        ("critic_widths", (8,), "at least two widths"),
+        ("critic_width", 1, "at least 2"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(key: str, value: Any, allowed: str) -> None:

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from .config import Config
 from .coordinates import ENCODED, encode_all
+from .critic import Critic, Features
 from .data import Dataset, spread
 from .flow import fit, restored
-from .networks import VAE, Critic
+from .networks import VAE
 
 
 class Adversary:
@@ -32,8 +33,10 @@ class Adversary:
     ):
         self.config = config
         device = model.mean_face.device
-        self.critic = Critic(model.image_shape[2], config.critic_widths).to(device)
-        self.critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.features = Features().to(device)
+        self.critic = Critic(config.critic_width).to(device)
+        for network in (self.features, self.critic):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, betas=(0.0, 0.99))
         self.world = world
         if prior:
@@ -55,7 +58,6 @@ class Adversary:
         ``pictures`` of the decoder's loss, in nats per pixel value. Each picture is scored against a photograph, a
         reconstruction against its own, and the loss is the logistic one of the difference (Jolicoeur-Martineau, 2018,
         arXiv:1807.00734; Huang et al., 2024, arXiv:2501.05441): what has been taken for real is pushed no further.
-        The critic's slope at photographs and at pictures is penalized: ``critic_penalty`` / 2 times its square.
         Loss and push come from one pass through the critic as it was before the step.
         """
         n = len(x)
@@ -63,41 +65,25 @@ class Adversary:
         disturbance = draw(len(pictures), self.config, generator, pictures.device)
         alike = {key: value[:n] for key, value in disturbance.items()}  # what is compared is disturbed alike
         real, made = disturb(x, alike), disturb(pictures, disturbance)
-        scores, features = self.critic(torch.cat([real, made]))
+        seen, own = self.features(real), self.features(made)
+        scores = self.critic([torch.cat(pair) for pair in zip(seen, own, strict=True)])
 
         gaps = [s[n:] - s[:n].repeat(len(pictures) // n, 1) for s in scores]
-        distance = torch.stack([_distance(f[:n], f[n : 2 * n]) for f in features]).mean()
+        distance = torch.stack([_distance(f, g[:n]) for f, g in zip(seen, own, strict=True)]).mean()
         fooling = torch.stack([F.softplus(-gap).mean() for gap in gaps]).mean()
         loss = self.config.adversarial * (fooling + self.config.feature_matching * distance)
         (push,) = torch.autograd.grad(loss, pictures, retain_graph=True)
         push[n:] *= self.config.adversarial_faces
 
         loss = torch.stack([F.softplus(gap).mean() for gap in gaps]).mean()
-        few = max(n // 8, 1)
-        penalty = self._slope(torch.cat([part[:few].detach() for part in (real, made[:n], made[n:])]), generator)
         self.optimizer.zero_grad(set_to_none=True)
         parameters = list(self.critic.parameters())
-        (loss + self.config.critic_penalty / 2 * penalty).backward(inputs=parameters)
+        loss.backward(inputs=parameters)
         self._average(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         if torch.isfinite(norm):
             self.optimizer.step()
         return loss.detach(), push  # not read here: reading makes a GPU wait
-
-    def _slope(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """How steep the scores are at the pictures ``x`` (n, c, h, w): a scalar.
-
-        The squared norm of a score's gradient, on average over patches, summed over scales. That is dear to the patches
-        of few pixels, which would otherwise teach the decoder to draw sharp strokes on everything. Estimated from one
-        sum of scores with random signs, which cancel what belongs to two patches.
-        """
-        x = x.requires_grad_()
-        total = torch.zeros((), device=x.device)
-        for s in self.critic(x)[0]:
-            sign = torch.randint(0, 2, s.shape, generator=generator, device=x.device) * 2 - 1
-            total = total + (s * sign).sum() / s.shape[1] ** 0.5
-        (gradient,) = torch.autograd.grad(total, x, create_graph=True)
-        return gradient.square().sum() / len(x)
 
     def _average(self, parameters: Sequence[Tensor]) -> None:
         """The gradients' mean over the processes."""
@@ -112,7 +98,7 @@ class Adversary:
 
 def _distance(real: Tensor, made: Tensor) -> Tensor:
     """Mean absolute difference of features, as a fraction of the real ones' mean size."""
-    real = real.detach().float()
+    real = real.float()
     return (made.float() - real).abs().mean() / real.abs().mean().clamp_min(1e-6)
 
 

@@ -60,8 +60,7 @@ class Config:
     flow_steps: int = 1000  # of 512 codes; twice as many begin to learn 46,000 codes by heart
 
     # --- the learned similarity; adversarial = 0 leaves it out
-    # Weight of what the critic has to say against the likelihood, in nats per pixel value for each of its own nats. With
-    # 0.3 its gradient at a reconstruction is a quarter to a third of the likelihood's.
+    # Weight of what the critic has to say against the likelihood, in nats per pixel value for each of its own nats.
     adversarial: float = 0.0
     adversarial_from: int = 0  # the step at which the critic comes in and the encoder, with its posterior, is final
     # How much more the critic pushes new faces than reconstructions: the likelihood does not hold them back, and
@@ -69,12 +68,9 @@ class Config:
     adversarial_faces: float = 1.0
     # Peak of the decoder's learning rate from then on, as a fraction of learning_rate: it refines what is there.
     adversarial_pace: float = 0.1
-    feature_matching: float = 1.0  # weight of the distance of the critic's features, relative to their size
-    critic_widths: tuple[int, ...] = (24, 48, 96, 192, 320)  # channels at half the picture's side, at a quarter, ...
+    feature_matching: float = 1.0  # weight of the distance of features, relative to their size, against the scores'
+    critic_width: int = 64  # channels of what it learns, at every scale
     critic_learning_rate: float = 2e-4  # constant
-    # Price of its scores' steepness at photographs and at pictures (R1 and R2): without it, small changes of a picture
-    # change its scores by much, and the decoder learns those, as strokes and grids.
-    critic_penalty: float = 0.2
     # The critic sees pictures shifted by up to this many pixels: few pictures are soon learned by heart.
     critic_shift: int = 8
     critic_colour: float = 0.2  # and with brightness, contrast and saturation changed by up to this fraction
@@ -118,12 +114,12 @@ class Config:
         need(self.network == "mlp" or self.sigma == "shared", "sigma", "'shared' when network is 'conv'")
         need(self.precision in ("auto", "bf16", "fp32"), "precision", "'auto', 'bf16' or 'fp32'")
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
-        for key in ("hidden", "encoder_widths", "decoder_widths", "critic_widths"):
+        for key in ("hidden", "encoder_widths", "decoder_widths"):
             need(len(getattr(self, key)) > 0 and min(getattr(self, key)) > 0, key, "a list of positive widths")
         for key in ("batch", "steps", "max_bad_steps", "small_batch", "flow_width", "flow_steps"):
             need(getattr(self, key) >= 1, key, "at least 1")
+        need(self.critic_width >= 2, "critic_width", "at least 2")
         need(self.latent_size >= 2, "latent_size", "at least 2")
-        need(len(self.critic_widths) >= 2, "critic_widths", "at least two widths")
         for key in ("encoder", "decoder"):
             widths, blocks = getattr(self, f"{key}_widths"), getattr(self, f"{key}_blocks")
             need(len(widths) > 1, f"{key}_widths", "at least two widths")
@@ -134,7 +130,7 @@ class Config:
         late = not self.adversarial or self.adversarial_from >= self.small_steps
         need(late, "adversarial_from", f"at least small_steps, {self.small_steps}")
         for key in ("kl_warmup", "warmup", "seed", "shift", "weight_decay", "kl_weight", "checkpoint_minutes",
-                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_penalty", "critic_shift", "cooldown", "small_steps", "flow_layers"):  # fmt: skip
+                    "adversarial", "adversarial_from", "adversarial_faces", "feature_matching", "critic_shift", "cooldown", "small_steps", "flow_layers"):  # fmt: skip
             need(getattr(self, key) >= 0, key, "0 or more")
         for key in ("learning_rate", "critic_learning_rate", "adversarial_pace", "sigma_min", "clip"):
             need(0 < getattr(self, key) < math.inf, key, "more than 0 and finite")

@@ -29,6 +29,7 @@ from . import checkpoint
 from .adversary import Adversary
 from .config import FIELDS, Config, from_toml
 from .coordinates import encode_all, pictures_for, to_pictures, whitening
+from .critic import must_be_installed
 from .data import Dataset, batches, must_belong, spread
 from .flow import Flow
 from .networks import VAE
@@ -79,6 +80,8 @@ def _train(
     for key in ("batch", *(["small_batch"] if config.small_steps else [])):
         if getattr(config, key) % world:
             raise ValueError(f"{key} = {getattr(config, key)}: must divide by the {world} processes")
+    if config.adversarial and config.steps > config.adversarial_from:
+        must_be_installed()  # said now, not when the critic comes in
     torch.manual_seed(config.seed)
     model = VAE(config, dataset.image_shape).to(device)
     past: list[dict[str, Any]] = []  # of the runs that this one began from

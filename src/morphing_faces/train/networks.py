@@ -302,38 +302,3 @@ class VAE(nn.Module):
         if isinstance(self.encoder, Encoder) or isinstance(self.decoder, Decoder):
             return []
         return [p for layer in [*self.encoder.fine(), *self.decoder.fine()] for p in layer.parameters()]
-
-
-class Critic(nn.Module):
-    """Tells pictures from photographs at several scales at once; its features are the learned similarity.
-
-    Strided convolutions, each halving the side, the last two with a residual one; a score is read off after each of
-    them, so that strokes that no photograph has cannot hide behind a likely face, nor a face that does not hang together
-    behind likely skin. Nothing is normalized: what keeps its slope in bounds is a penalty while it learns
-    (``Adversary``).
-    """
-
-    def __init__(self, channels: int, widths: tuple[int, ...]):
-        super().__init__()
-        self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(widths))
-        self.residuals = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[1:][-2:])
-        self.scores = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths[1:])
-        for layer in [self.stem, *self.layers, *self.residuals]:
-            nn.init.kaiming_normal_(layer.weight, 0.2)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        for residual in self.residuals:  # which add to what is there
-            residual.weight.data.mul_(0.5)  # type: ignore[operator]
-
-    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Pictures (n, c, h, w) in [0, 1] -> by layer, scores (n, patches), the higher the more real, and features."""
-        h = F.leaky_relu(self.stem(F.pixel_unshuffle(4 * x - 2, 2)), 0.2)
-        scores, features = [], []
-        shallow: list[nn.Module | None] = [None] * (len(self.layers) - len(self.residuals))
-        for layer, residual, score in zip(self.layers, [*shallow, *self.residuals], self.scores, strict=True):
-            h = F.leaky_relu(layer(h), 0.2)
-            if residual is not None:
-                h = h + F.leaky_relu(residual(h), 0.2)
-            features.append(h)
-            scores.append(score(h).flatten(1).float())
-        return scores, features
