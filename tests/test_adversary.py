@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -461,6 +462,29 @@ def test_a_convolutional_run_exports_to_a_bundle_that_draws_the_same(
         assert np.isfinite(model.decode(face["u"])).all()
     means = model.encode(data.images[data.rows("train")]).mean
     assert np.abs(means.mean(0)).max() < 0.5
+
+
+def test_a_bundle_can_be_drawn_with_less_grain(data: Dataset, finished: Path, tmp_path: Path) -> None:
+    """No network of 12 steps has learned to use it, so this one is given some."""
+    groups, state = checkpoint.load(finished)
+    ours = {key: tensor for key, tensor in groups["ema"].items() if key.endswith("grain_tenth")}
+    assert len(ours) == 2
+    for tensor in ours.values():
+        tensor.fill_(0.3)
+    shutil.copytree(finished, tmp_path / "run")
+    checkpoint.save(tmp_path / "run", groups, state)
+    pictures = []
+    for grain in (1.0, 0.5, 0.0):
+        out = tmp_path / f"bundle-{grain}"
+        manifest = export(tmp_path / "run", data, out, licence="none", probes=64, grain=grain)
+        assert manifest["training"].get("grain", 1.0) == grain
+        pictures.append(mf.load(out).decode(np.zeros((1, 8), np.float32)))
+    full, half, none = pictures
+    assert np.abs(full - none).mean() > 1.2 * np.abs(half - none).mean() > 0
+    with pytest.raises(ValueError, match=r"grain = -1: must be a number from 0 up"):
+        export(tmp_path / "run", data, tmp_path / "no", licence="none", grain=-1)
+    with pytest.raises(ValueError, match=r"grain = 0.5: this network has no grain; leave it at 1"):
+        VAE(Config(hidden=(8,)), (16, 16, 1)).weigh_grain(0.5)
 
 
 def test_neighbouring_pixels_are_treated_alike() -> None:

@@ -415,14 +415,17 @@ def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: P
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The data the run was trained on.")
 @click.option("--licence", default="not stated", help="The terms of the weights, in a sentence.")
 @click.option("--prior", is_flag=True, help="Leave the aggregate posterior out: samples are the raw prior's.")
+@click.option(
+    "--grain", default=1.0, show_default=True, help="Strength of the decoder's noise, as a fraction of what it learned."
+)
 @click.option("--overwrite", is_flag=True, help="Replace what is at -o.")
 @out_option
-def export(run: Path, data: Path, licence: str, prior: bool, overwrite: bool, out: Path) -> None:
+def export(run: Path, data: Path, licence: str, prior: bool, grain: float, overwrite: bool, out: Path) -> None:
     """Write the bundle of a RUN: coordinates folded in, fp16 weights, checked against PyTorch."""
     from .train.data import open_dataset
     from .train.export import export as write
 
-    manifest = write(run, open_dataset(data), out, licence=licence, overwrite=overwrite, prior=prior)
+    manifest = write(run, open_dataset(data), out, licence=licence, overwrite=overwrite, prior=prior, grain=grain)
     figures = manifest["figures"]
     click.echo(
         f"{out}: the first {len(manifest['dimensions'])} dimensions carry {figures['share_of_first_29']:.0%} of the visible "

@@ -127,11 +127,13 @@ def export(
     overwrite: bool = False,
     probes: int = 32_768,
     prior: bool = False,
+    grain: float = 1.0,
 ) -> dict[str, Any]:
     """Write the bundle of ``run`` into the folder ``out`` and return its manifest.
 
     With ``prior`` the coordinates leave the aggregate posterior out: u ~ N(0, I) is the raw latent's prior, which shows
-    what a VAE's samples look like without them.
+    what a VAE's samples look like without them. ``grain``, 0 or more, multiplies the strength of the decoder's noise: less
+    is calmer, as a lower temperature is.
 
     Raises :class:`Disagreement` when PyTorch and ONNX Runtime differ by more than 1e-4 in fp32, or the fp16 weights
     change pictures by more than 1/255 at the 99.9th percentile; then nothing is written.
@@ -140,6 +142,8 @@ def export(
         must_be_free(out)  # said now, not after minutes of work
     model, config, state = load_run(run, dataset.image_shape)
     must_belong(run, dataset)
+    if grain != 1:
+        model.weigh_grain(grain)
     figures = look(model, dataset, run / "sheets" / "export.png", config.mirror, most=4096)
     rows = spread(dataset.rows("train"), ENCODED)
     posterior = encode_all(model, dataset, rows, config.mirror)
@@ -199,6 +203,7 @@ def export(
         "training": {
             "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()},
             "steps": state["step"],
+            **({} if grain == 1 else {"grain": grain}),
             "hours": round(state["seconds"] / 3600, 2),
             # The runs that this one began from, the first first, each with its recipe, steps, seconds and machine.
             **({"past": state["past"]} if state.get("past") else {}),

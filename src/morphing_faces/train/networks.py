@@ -297,6 +297,16 @@ class VAE(nn.Module):
         picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
         return picture, log_sigma[: len(x)], mean, log_variance
 
+    def weigh_grain(self, factor: float) -> None:
+        """Multiply the strength of the decoder's noise. Raises ``ValueError`` where there is none, or for a negative."""
+        blocks = [block for block in self.modules() if isinstance(block, Bottleneck) and block.grain_tenth is not None]
+        if not blocks or not 0 <= factor < math.inf:
+            why = "must be a number from 0 up" if blocks else "this network has no grain; leave it at 1"
+            raise ValueError(f"grain = {factor:g}: {why}")
+        for block in blocks:
+            assert block.grain_tenth is not None
+            block.grain_tenth.data.mul_(factor)
+
     def fine(self) -> list[nn.Parameter]:
         """The parameters that rest while pictures are ``small``."""
         if isinstance(self.encoder, Encoder) or isinstance(self.decoder, Decoder):
