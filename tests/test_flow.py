@@ -14,10 +14,12 @@ from morphing_faces import noise
 from morphing_faces.train import checkpoint
 from morphing_faces.train import export as exporting
 from morphing_faces.train.config import Config
-from morphing_faces.train.coordinates import Coordinates, Posterior, encode_all, find_coordinates, to_pictures
+from morphing_faces.train.coordinates import Coordinates, Posterior, effect, encode_all, find_coordinates, to_pictures
 from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.flow import Flow, fit, restored
 from morphing_faces.train.networks import VAE
+
+BOW = Config(flow_layers=6, flow_width=32, flow_steps=300)
 
 
 def bent(count: int, seed: int) -> Posterior:
@@ -38,7 +40,7 @@ def length(flow: Flow, codes: Posterior) -> float:
 
 @pytest.fixture(scope="module")
 def fitted() -> Flow:
-    return fit(bent(2000, 0), Config(flow_layers=4, flow_width=32, flow_steps=300))
+    return fit(bent(2000, 0), BOW)
 
 
 def test_a_flow_goes_there_and_back(fitted: Flow) -> None:
@@ -68,13 +70,33 @@ def test_a_flow_of_no_layers_is_the_gaussian() -> None:
 def test_fitting_depends_on_its_arguments_alone(fitted: Flow) -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    again = fit(bent(2000, 0), Config(flow_layers=4, flow_width=32, flow_steps=300))
+    again = fit(bent(2000, 0), BOW)
     assert torch.equal(torch.get_rng_state(), before)
     for name, tensor in fitted.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
-    copied = restored(fitted.state_dict(), Config(flow_layers=4, flow_width=32))
+    copied = restored(fitted.state_dict(), BOW)
     x = torch.randn(3, 5)
     assert torch.equal(copied.raw(x), fitted.raw(x))
+
+
+def test_what_is_not_visible_moves_nothing_that_is(fitted: Flow) -> None:
+    """The first two of five directions are the visible ones; they move the others, and each other."""
+    x = torch.randn(5, generator=torch.Generator().manual_seed(3))
+    jacobian = torch.autograd.functional.jacobian(lambda one: fitted(one[None])[0], x)
+    assert torch.equal(jacobian[:2, 2:], torch.zeros(2, 3))
+    assert jacobian[2:, :2].abs().max() > 1e-4
+    assert torch.tensor([jacobian[0, 1], jacobian[1, 0]]).abs().min() > 1e-4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [2, 3, 400])
+def test_a_flow_of_any_size_goes_back(size: int) -> None:
+    torch.manual_seed(0)
+    flow = Flow(size, 6, 16).eval()
+    for layer in flow.layers:
+        torch.nn.init.normal_(layer.say.weight, std=0.3)  # type: ignore[union-attr, arg-type]
+    x = torch.randn(9, size)
+    with torch.no_grad():
+        torch.testing.assert_close(flow.inverse(flow(x))[0], x, atol=1e-3, rtol=1e-3)
 
 
 # --- in a bundle
@@ -105,7 +127,20 @@ def network(run: Path, data: Dataset) -> VAE:
 def coordinates(run: Path, network: VAE, data: Dataset) -> Coordinates:
     posterior = encode_all(network, data, data.rows("train"), mirror=True)
     config = exporting.load_run(run, data.image_shape)[1]
-    return find_coordinates(network, posterior, probes=128, seed=0, flow=fit(posterior, config))
+    return find_coordinates(network, posterior, probes=128, seed=0, flow=fit(posterior, config, network))
+
+
+def test_the_first_directions_of_a_flow_are_the_most_visible(network: VAE, data: Dataset) -> None:
+    posterior = encode_all(network, data, data.rows("train"), mirror=True)
+    config = Config(flow_layers=3, flow_width=8, flow_steps=1)
+    turned, plain = (fit(posterior, config, model) for model in (network, None))
+    torch.testing.assert_close(turned.factor @ turned.factor.T, plain.factor @ plain.factor.T, atol=1e-4, rtol=1e-3)
+    seen = effect(network, lambda x: turned.mean + x @ turned.factor.T, 512, seed=9).diag()
+    assert (
+        seen[:8].sum()
+        > 0.9 * effect(network, lambda x: plain.mean + x @ plain.factor.T, 512, seed=9).diag().topk(8)[0].sum()
+    )
+    assert seen[:8].mean() > 2 * seen[-8:].mean()
 
 
 def test_coordinates_go_through_the_flow_and_back(coordinates: Coordinates) -> None:
@@ -120,7 +155,7 @@ def test_a_bundle_with_a_flow_draws_and_encodes_as_the_run_does(
 ) -> None:
     exporting.export(run, data, tmp_path / "bundle", licence="none", probes=128)
     posterior = encode_all(network, data, data.rows("train"), mirror=True)
-    flow = fit(posterior, exporting.load_run(run, data.image_shape)[1])
+    flow = fit(posterior, exporting.load_run(run, data.image_shape)[1], network)
     own = find_coordinates(network, posterior, probes=128, seed=0, flow=flow)
     model = mf.load(tmp_path / "bundle")
     u = model.sample(20, seed=3)
@@ -137,7 +172,7 @@ def test_a_flow_that_a_critic_was_shown_is_the_one_exported(
 ) -> None:
     posterior = encode_all(network, data, data.rows("train"), mirror=True)
     config = exporting.load_run(run, data.image_shape)[1]
-    other = fit(posterior, config.replace(seed=5))
+    other = fit(posterior, config.replace(seed=5), network)
     copied = Path(shutil.copytree(run, tmp_path / "run"))
     groups, state = checkpoint.load(copied)
     checkpoint.save(copied, {**groups, "prior": other.state_dict()}, state)

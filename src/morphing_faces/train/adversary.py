@@ -43,7 +43,7 @@ class Adversary:
             self.prior = restored(prior, config).to(device)
         else:
             rows = spread(dataset.rows("train"), ENCODED)
-            self.prior = fit(encode_all(model, dataset, rows, config.mirror), config, device)
+            self.prior = fit(encode_all(model, dataset, rows, config.mirror), config, model)
 
     @torch.no_grad()
     def latents(self, count: int, generator: torch.Generator) -> Tensor:

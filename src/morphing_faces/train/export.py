@@ -151,7 +151,7 @@ def export(
         raise ValueError(
             f"{dataset.folder} has {len(rows)} training pictures, fewer than the {config.latent_size} latent dimensions"
         )
-    flow = None if prior or not config.flow_layers else (saved_prior(run, config) or fit(posterior, config))
+    flow = None if prior or not config.flow_layers else (saved_prior(run, config) or fit(posterior, config, model))
     coordinates = find_coordinates(model, None if prior else posterior, probes, config.seed, flow)
 
     # Per dimension, in u: KL and activity of the aggregate.
