@@ -54,11 +54,12 @@ class Adversary:
     def learn(self, x: Tensor, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One step of the critic on photographs ``x`` and ``pictures``: their reconstructions, after them new faces.
 
-        Returns its loss, a scalar (log 2 when it knows nothing, 0 when all), and what to add to the gradient at
-        ``pictures`` of the decoder's loss, in nats per pixel value. Each picture is scored against a photograph, a
-        reconstruction against its own, and the loss is the logistic one of the difference (Jolicoeur-Martineau, 2018,
-        arXiv:1807.00734; Huang et al., 2024, arXiv:2501.05441): what has been taken for real is pushed no further.
-        Loss and push come from one pass through the critic as it was before the step.
+        Returns its loss, a scalar (1 when it knows nothing, 0 when all), and what to add to the gradient at ``pictures`` of
+        the decoder's loss, in nats per pixel value. Each picture is scored against a photograph, a reconstruction against
+        its own (Jolicoeur-Martineau, 2018, arXiv:1807.00734). The critic's loss is the hinge: it has to rank the photograph
+        higher by 1 and gains nothing by more. One that goes on, as with the logistic loss, ranks it higher by 10 and grows
+        so steep that what it asks for are scratches. Loss and push come from one pass through the critic as it was before
+        the step.
         """
         n = len(x)
         pictures = pictures.detach().requires_grad_()
@@ -70,12 +71,12 @@ class Adversary:
 
         gaps = [s[n:] - s[:n].repeat(len(pictures) // n, 1) for s in scores]
         distance = torch.stack([_distance(f, g[:n]) for f, g in zip(seen, own, strict=True)]).mean()
-        fooling = torch.stack([F.softplus(-gap).mean() for gap in gaps]).mean()
+        fooling = -torch.stack([gap.mean() for gap in gaps]).mean()
         loss = self.config.adversarial * (fooling + self.config.feature_matching * distance)
         (push,) = torch.autograd.grad(loss, pictures, retain_graph=True)
         push[n:] *= self.config.adversarial_faces
 
-        loss = torch.stack([F.softplus(gap).mean() for gap in gaps]).mean()
+        loss = torch.stack([F.relu(1 + gap).mean() for gap in gaps]).mean()
         self.optimizer.zero_grad(set_to_none=True)
         parameters = list(self.critic.parameters())
         loss.backward(inputs=parameters)
