@@ -93,6 +93,12 @@ def effect(model: VAE, latents: Callable[[Tensor], Tensor], probes: int, seed: i
     return total / probes
 
 
+def directions(model: VAE, latents: Callable[[Tensor], Tensor], probes: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and, as columns, eigenvectors of :func:`effect`, what changes the picture most first. float64."""
+    values, vectors = torch.linalg.eigh(effect(model, latents, probes, seed))
+    return values.flip(0), vectors.flip(1)
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """``raw = mean + factor T(rotation u)``, float64; ``share`` is each dimension's part of E[|dx/du|^2].
@@ -152,8 +158,7 @@ def find_coordinates(
     def latents(x: Tensor) -> Tensor:
         return centre + (flow(x) if flow else x) @ width.T
 
-    values, vectors = torch.linalg.eigh(effect(model, latents, probes, seed))
-    values, vectors = values.flip(0), vectors.flip(1)
+    values, vectors = directions(model, latents, probes, seed)
     rotation = vectors * _brightening(model, latents, vectors, seed)
     return Coordinates(mean, factor, rotation, values.clamp_min(0) / values.clamp_min(0).sum(), flow)
 

@@ -50,7 +50,6 @@ class Features(nn.Module):
         network.eval()
         self.stem = Fixed(network._conv_stem, network._bn0)
         self.blocks = nn.ModuleList(_Block(block) for block in network._blocks)
-        self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Pictures (n, 1 or 3, h, w) in [0, 1] -> features (n, ``WIDTHS``[k], h / 2^(k+1), w / 2^(k+1)), rounded up."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import Config
-from .coordinates import Posterior, effect, whitening
+from .coordinates import Posterior, directions, whitening
 from .networks import VAE
 
 BATCH = 512  # codes a step
@@ -35,7 +35,7 @@ class Coupling(nn.Module):
     def __init__(self, size: int, reads: Tensor, moves: Tensor, width: int):
         super().__init__()
         chosen = torch.cat([reads, moves])
-        left = torch.tensor([k for k in range(size) if k not in set(chosen.tolist())], dtype=torch.long)
+        left = torch.tensor(sorted(set(range(size)) - set(chosen.tolist())), dtype=torch.long)
         order = torch.cat([chosen, left])
         self.register_buffer("order", order)
         self.register_buffer("back", torch.argsort(order))
@@ -139,8 +139,7 @@ def _by_visibility(model: VAE, mean: Tensor, factor: Tensor, seed: int) -> Tenso
     """A rotation of the whitened code: its columns are directions, the one that changes pictures most first. float64."""
     still = copy.deepcopy(model).eval().requires_grad_(False)
     centre, width = mean.float().to(model.mean_face.device), factor.float().to(model.mean_face.device)
-    vectors: Tensor = torch.linalg.eigh(effect(still, lambda x: centre + x @ width.T, PROBES, seed))[1]
-    return vectors.flip(1)
+    return directions(still, lambda x: centre + x @ width.T, PROBES, seed)[1]
 
 
 def restored(state: dict[str, Tensor], config: Config) -> Flow:
