@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from morphing_faces.train.config import Config, from_dict, recipe
 from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.critic import WIDTHS, Critic, Features, Fixed
 from morphing_faces.train.data import Dataset, open_dataset
-from morphing_faces.train.export import export
+from morphing_faces.train.export import blend, export, load_run
 from morphing_faces.train.loop import Interrupted, train
 from morphing_faces.train.networks import VAE, Bottleneck, ConvDecoder, smooth
 from morphing_faces.train.prepare import prepare
@@ -495,6 +496,54 @@ def test_a_bundle_can_be_drawn_with_less_grain(data: Dataset, finished: Path, tm
         export(tmp_path / "run", data, tmp_path / "no", licence="none", grain=-1)
     with pytest.raises(ValueError, match=r"grain = 0.5: this network has no grain; leave it at 1"):
         VAE(Config(hidden=(8,)), (16, 16, 1)).weigh_grain(0.5)
+
+
+def test_a_bundle_can_be_drawn_between_two_runs(data: Dataset, finished: Path, tmp_path: Path) -> None:
+    groups, state = checkpoint.load(finished)
+    for key, tensor in groups["ema"].items():
+        if key.startswith("decoder") and key.endswith("weight"):
+            tensor.mul_(1.2)
+    groups["ema"]["mean_face"] += 0.1
+    shutil.copytree(finished, tmp_path / "other")
+    checkpoint.save(tmp_path / "other", groups, state)
+
+    def weights(part: float) -> dict[str, torch.Tensor]:
+        model = load_run(finished, data.image_shape)[0]
+        said = blend(model, tmp_path / "other", part, data.image_shape)
+        assert said == {"part": part, "recipe": "conv", "steps": state["step"]}
+        return model.state_dict()
+
+    ours = load_run(finished, data.image_shape)[0].state_dict()
+    for part in (0.0, 0.25, 1.0):
+        for key, tensor in weights(part).items():
+            assert torch.allclose(tensor, (1 - part) * ours[key] + part * groups["ema"][key], atol=1e-6), key
+
+    manifest = export(
+        finished, data, tmp_path / "bundle", licence="none", probes=64, blended=(tmp_path / "other", 0.25)
+    )
+    assert manifest["training"]["blend"]["part"] == 0.25
+    assert "blend" not in export(finished, data, tmp_path / "plain", licence="none", probes=64)["training"]
+    u = np.zeros((1, 8), np.float32)
+    brighter = mf.load(tmp_path / "bundle").decode(u) - mf.load(tmp_path / "plain").decode(u)
+    assert brighter == pytest.approx(0.25 * 0.1, abs=0.01)
+
+
+def test_runs_that_cannot_be_blended_are_named(
+    data: Dataset, finished: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    model = load_run(finished, data.image_shape)[0]
+    with pytest.raises(ValueError, match=r"blend = 1.5: must be a number from 0 to 1"):
+        blend(model, finished, 1.5, data.image_shape)
+    smaller = load_run(finished, data.image_shape)[1].replace(latent_size=4, adversarial=0, flow_layers=0, steps=1)
+    train(smaller, data, tmp_path / "smaller", progress=False)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"smaller has another network than the run to export.*that it began from"):
+        blend(model, tmp_path / "smaller", 0.5, data.image_shape)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    done = command("export", finished, "--data", data.folder, "-o", tmp_path / "b", "--blend", tmp_path / "gone", "0.5")
+    assert done.returncode == 1
+    assert "gone has no checkpoint yet" in done.stderr
+    assert not (tmp_path / "b").exists()
 
 
 def test_neighbouring_pixels_are_treated_alike() -> None:

@@ -418,14 +418,31 @@ def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: P
 @click.option(
     "--grain", default=1.0, show_default=True, help="Strength of the decoder's noise, as a fraction of what it learned."
 )
+@click.option(
+    "--blend",
+    type=(click.Path(path_type=Path), float),
+    metavar="RUN PART",
+    help="Take PART of the weights, from 0 to 1, of another RUN: the one this one began from.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace what is at -o.")
 @out_option
-def export(run: Path, data: Path, licence: str, prior: bool, grain: float, overwrite: bool, out: Path) -> None:
+def export(
+    run: Path,
+    data: Path,
+    licence: str,
+    prior: bool,
+    grain: float,
+    blend: tuple[Path, float] | None,
+    overwrite: bool,
+    out: Path,
+) -> None:
     """Write the bundle of a RUN: coordinates folded in, fp16 weights, checked against PyTorch."""
     from .train.data import open_dataset
     from .train.export import export as write
 
-    manifest = write(run, open_dataset(data), out, licence=licence, overwrite=overwrite, prior=prior, grain=grain)
+    manifest = write(
+        run, open_dataset(data), out, licence=licence, overwrite=overwrite, prior=prior, grain=grain, blended=blend
+    )
     figures = manifest["figures"]
     click.echo(
         f"{out}: the first {len(manifest['dimensions'])} dimensions carry {figures['share_of_first_29']:.0%} of the visible "

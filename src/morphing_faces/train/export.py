@@ -94,6 +94,23 @@ def load_run(run: Path, image_shape: tuple[int, int, int]) -> tuple[VAE, Config,
     return model.eval().requires_grad_(False), config, state
 
 
+def blend(model: VAE, run: Path, part: float, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Give ``model`` that ``part`` of the averaged weights of another run, the one that its own began from. In place.
+
+    Between a network and what it was before its critic came lie networks that draw something between the two (network
+    interpolation, Wang et al., 2018, arXiv:1809.00219). Returns what the manifest says of it.
+    """
+    if not 0 <= part <= 1:
+        raise ValueError(f"blend = {part:g}: must be a number from 0 to 1")
+    other, config, state = load_run(run, image_shape)
+    own, theirs = model.state_dict(), other.state_dict()
+    if {key: tensor.shape for key, tensor in own.items()} != {key: tensor.shape for key, tensor in theirs.items()}:
+        raise ValueError(f"{run} has another network than the run to export: blend it with the run that it began from")
+    for key, tensor in own.items():
+        tensor.lerp_(theirs[key], part)
+    return {"part": part, "recipe": config.name, "steps": state["step"]}
+
+
 def saved_prior(run: Path, config: Config) -> Flow | None:
     """The map that a critic of the run was shown faces of; None where there was no critic."""
     state = checkpoint.load(run)[0].get("prior")
@@ -128,12 +145,13 @@ def export(
     probes: int = 32_768,
     prior: bool = False,
     grain: float = 1.0,
+    blended: tuple[Path, float] | None = None,
 ) -> dict[str, Any]:
     """Write the bundle of ``run`` into the folder ``out`` and return its manifest.
 
     With ``prior`` the coordinates leave the aggregate posterior out: u ~ N(0, I) is the raw latent's prior, which shows
     what a VAE's samples look like without them. ``grain``, 0 or more, multiplies the strength of the decoder's noise: less
-    is calmer, as a lower temperature is.
+    is calmer, as a lower temperature is. ``blended``, another run and a number from 0 to 1, is for :func:`blend`.
 
     Raises :class:`Disagreement` when PyTorch and ONNX Runtime differ by more than 1e-4 in fp32, or the fp16 weights
     change pictures by more than 1/255 at the 99.9th percentile; then nothing is written.
@@ -142,6 +160,7 @@ def export(
         must_be_free(out)  # said now, not after minutes of work
     model, config, state = load_run(run, dataset.image_shape)
     must_belong(run, dataset)
+    mixture = blend(model, *blended, dataset.image_shape) if blended else None
     if grain != 1:
         model.weigh_grain(grain)
     figures = look(model, dataset, run / "sheets" / "export.png", config.mirror, most=4096)
@@ -204,6 +223,7 @@ def export(
             "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()},
             "steps": state["step"],
             **({} if grain == 1 else {"grain": grain}),
+            **({"blend": mixture} if mixture else {}),
             "hours": round(state["seconds"] / 3600, 2),
             # The runs that this one began from, the first first, each with its recipe, steps, seconds and machine.
             **({"past": state["past"]} if state.get("past") else {}),
