@@ -1,7 +1,7 @@
 """Training pictures a second against pythae 0.1.2: same network, batch and pictures, each at its best precision.
 
     pip install pythae==0.1.2
-    python benchmarks/training.py --data data/faces-128 [--recipe color] [--rounds 3] [--steps 12]
+    python benchmarks/training.py --data data/faces-128 [--recipe color] [--rounds 3] [--steps 60]
 
 The two take turns, so that a busy machine slows both; the medians' ratio is printed beside its limit.
 """
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--recipe", default="color")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     try:
