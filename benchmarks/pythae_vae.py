@@ -114,7 +114,8 @@ def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
     run.mkdir(parents=True)
     (run / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     (run / "data.json").write_text(json.dumps(dataset.record, indent=1) + "\n", encoding="utf-8")
-    checkpoint.save(run, {"model": own.state_dict(), "ema": own.state_dict()}, state)
+    averaged = {key: tensor.clone() for key, tensor in own.state_dict().items()}  # pythae averages nothing
+    checkpoint.save(run, {"model": own.state_dict(), "ema": averaged}, state)
     print(f"{run}: {steps} steps of {config.batch} pictures in {seconds / 60:.1f} minutes")
 
 

@@ -72,7 +72,7 @@ def files() -> dict[Path, bytes]:
     """What is to be written, by path: the page, and the figures that it shows."""
     text = SOURCE.read_text(encoding="utf-8")
     made = {WEB / "how-it-works.html": render(text).encode()}
-    for figure in sorted((SOURCE.parent / "figures").glob("*.png")):
+    for figure in sorted((SOURCE.parent / "figures").iterdir()):
         if f"(figures/{figure.name})" in text:
             made[WEB / "figures" / figure.name] = figure.read_bytes()
     return made

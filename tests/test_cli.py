@@ -95,8 +95,8 @@ def test_a_broken_picture_is_named(command: Command, tiny_bundle: Path, tmp_path
 
 def test_bundles_and_info(command: Command, tiny_bundle: Path) -> None:
     done = command("bundles")
-    assert "classic" in done.stdout
-    assert "(default)" in done.stdout
+    assert re.search(r"^color .* RGB, .*\(default\)$", done.stdout, re.MULTILINE)
+    assert re.search(r"^classic .* grey, [^(]*$", done.stdout, re.MULTILINE)
     done = command("info", tiny_bundle)
     assert done.returncode == 0, done.stderr
     assert "tiny: 16x16 grey, 32 latent dimensions" in done.stdout

@@ -13,7 +13,7 @@ from typing import Any
 from .files import whole_file
 
 FORMAT = 1
-DEFAULT = "classic"
+DEFAULT = "color"
 FILES = ("decoder.onnx", "encoder.onnx", "golden.json")
 SHIPPED = Path(__file__).parent / "bundles"
 

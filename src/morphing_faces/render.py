@@ -81,7 +81,7 @@ def save_film(frames: np.ndarray, path: str | os.PathLike[str], seconds: float, 
     images = [to_image(frame) for frame in enlarge(frames, size)]
     # A GIF counts in hundredths of a second, and viewers slow down anything under two.
     each = max(20, round(100 * seconds / len(images)) * 10) if suffix == ".gif" else 1000 * seconds / len(images)
-    by_suffix: dict[str, dict[str, Any]] = {".webp": {"quality": 80, "method": 4}, ".gif": {"optimize": True}}
+    by_suffix: dict[str, dict[str, Any]] = {".webp": {"quality": 90, "method": 4}, ".gif": {"optimize": True}}
     options = by_suffix.get(suffix, {})
     images[0].save(
         path, format=suffix[1:].upper(), save_all=True, append_images=images[1:], duration=each, loop=0, **options

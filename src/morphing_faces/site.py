@@ -29,6 +29,7 @@ TYPES = {
     ".mjs": "text/javascript; charset=utf-8",
     ".onnx": "application/octet-stream",
     ".png": "image/png",
+    ".webp": "image/webp",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
     ".wasm": "application/wasm",
