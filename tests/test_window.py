@@ -235,9 +235,14 @@ def test_a_walk_moves_until_any_key_stops_it(desk: Desk) -> None:
     first = desk.picture()
     until(lambda: np.abs(desk.picture() - first).max() > 3, "the face walks")
     desk.key("x")
-    still = desk.picture()
-    time.sleep(1)
-    assert np.array_equal(desk.picture(), still)
+
+    def rests() -> bool:
+        still = desk.picture()
+        time.sleep(1)  # of two steps
+        return np.array_equal(desk.picture(), still)
+
+    until(rests, "the face stands still")
+    assert rests()
 
 
 def test_the_prompt_answers_wrong_lines_and_lives_on(desk: Desk) -> None:
