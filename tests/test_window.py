@@ -232,6 +232,7 @@ def test_a_wrong_line_is_answered_in_the_window(desk: Desk) -> None:
 
 def test_a_walk_moves_until_any_key_stops_it(desk: Desk) -> None:
     desk.say("walk")
+    until(lambda: "walking; any key" in desk.output.read_text(), "the walk has begun")
     first = desk.picture()
     until(lambda: np.abs(desk.picture() - first).max() > 3, "the face walks")
     desk.key("x")
