@@ -18,6 +18,7 @@ from PIL import Image
 
 import morphing_faces as mf
 from morphing_faces import noise, render
+from morphing_faces.cli import FIRST_SEED
 
 INK, SOFT, BLUE, ORANGE, GREY = "#222222", "#777777", "#2f6db3", "#d9772b", "#e4e7eb"
 DPI = 160  # a figure is 8 inches wide at most: 1280 pixels, shown at about 800
@@ -274,7 +275,7 @@ def shares(model: mf.Model) -> Figure:
 
 def hover_square(model: mf.Model) -> Figure:
     """The faces under a grid of places in the hover square, dimensions 0 and 1 of a face."""
-    session = mf.Session(model, seed=22)
+    session = mf.Session(model, seed=FIRST_SEED)
     faces = []
     for y in np.linspace(1, -1, SIDE):
         for x in np.linspace(-1, 1, SIDE):

@@ -13,6 +13,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from morphing_faces.cli import FIRST_SEED
+
 OUT = Path(__file__).parent / "page.png"
 NAMES = sys.argv[2:]  # of the first dimensions
 
@@ -30,7 +32,7 @@ def main() -> None:
         for _ in range(5):
             page.click("#random")
             page.click("#favour")
-        page.evaluate("location.hash = 'seed=22'")
+        page.evaluate(f"location.hash = 'seed={FIRST_SEED}'")
         page.evaluate("document.activeElement.blur()")
         box = page.locator("#face").bounding_box()
         assert box
