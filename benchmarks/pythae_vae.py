@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.train import checkpoint
-from morphing_faces.train.config import Config, recipe
 from morphing_faces.train.coordinates import to_pictures
-from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.loop import machine, set_data_statistics
 from morphing_faces.train.networks import VAE
+from morphing_faces.train.recipe import Config, recipe
 
 CHUNK = 64  # batches between two looks at the clock
 

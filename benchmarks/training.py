@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from morphing_faces.train.config import Config, recipe
+from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.train.coordinates import to_pictures
-from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.loop import has_bf16, train
 from morphing_faces.train.networks import VAE
+from morphing_faces.train.recipe import Config, recipe
 from pythae_vae import networks
 
 LIMIT = 2.0

@@ -56,7 +56,7 @@ def main() -> None:
     sheet(pictures).save(arguments.out, quality=60, method=6)
     print(f"{arguments.out}: {pictures.shape[0]} faces, {pictures.shape[1]} squares each, range {arguments.reach:g}")
     try:
-        from morphing_faces.train.descriptors import Describer
+        from morphing_faces.metrics import Describer
 
         describer = Describer()
     except (ImportError, ValueError):

@@ -53,7 +53,7 @@ def drawn_faces(count: int, size: int = 24, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared data set of 500 drawn faces, 16x16 grey."""
-    from morphing_faces.train.prepare import prepare
+    from morphing_faces.prepare import prepare
 
     folder = tmp_path_factory.mktemp("data")
     np.savez(folder / "faces.npz", images=drawn_faces(500))
@@ -67,9 +67,9 @@ TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps":
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a tiny network on ``tiny_data``."""
-    from morphing_faces.train.config import from_dict
-    from morphing_faces.train.data import open_dataset
+    from morphing_faces.dataset import open_dataset
     from morphing_faces.train.loop import train
+    from morphing_faces.train.recipe import from_dict
 
     run = tmp_path_factory.mktemp("run") / "tiny"
     train(from_dict(TINY), open_dataset(tiny_data), run, device="cpu", progress=False)
@@ -79,7 +79,7 @@ def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_run: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle exported from ``tiny_run``. Not to be changed: copy it with ``bundle_copy``."""
-    from morphing_faces.train.data import open_dataset
+    from morphing_faces.dataset import open_dataset
     from morphing_faces.train.export import export
 
     out = tmp_path_factory.mktemp("bundle") / "tiny"

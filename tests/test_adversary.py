@@ -22,16 +22,16 @@ from efficientnet_lite_pytorch import EfficientNet
 
 import morphing_faces as mf
 from conftest import drawn_faces
+from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.prepare import prepare
 from morphing_faces.train import checkpoint, critic
 from morphing_faces.train.adversary import Adversary, disturb, draw
-from morphing_faces.train.config import Config, from_dict, recipe
 from morphing_faces.train.coordinates import to_pictures
 from morphing_faces.train.critic import WIDTHS, Critic, Features, Fixed
-from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.export import blend, export, load_run
 from morphing_faces.train.loop import Interrupted, train
 from morphing_faces.train.networks import VAE, Bottleneck, ConvDecoder, smooth
-from morphing_faces.train.prepare import prepare
+from morphing_faces.train.recipe import Config, from_dict, recipe
 from test_training import assert_same_checkpoint, at_step, on_two_processes
 
 CONV: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from morphing_faces.train.config import Config, from_dict, from_toml, parse_overrides, recipe
+from morphing_faces.train.recipe import Config, from_dict, from_toml, parse_overrides, recipe
 
 
 def refusal(settings: dict[str, Any]) -> str:

@@ -14,11 +14,9 @@ import pytest
 
 import morphing_faces as mf
 from conftest import Run, drawn_faces
-from morphing_faces.render import to_uint8
-from morphing_faces.train import evaluate as evaluating
-from morphing_faces.train.data import Dataset, open_dataset
-from morphing_faces.train.descriptors import Describer, MissingMetrics, framed, frechet, precision_recall
-from morphing_faces.train.evaluate import (
+from morphing_faces import evaluate as evaluating
+from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.evaluate import (
     Eigenfaces,
     Settings,
     bounds,
@@ -27,6 +25,8 @@ from morphing_faces.train.evaluate import (
     reconstruction,
     table,
 )
+from morphing_faces.metrics import Describer, MissingMetrics, framed, frechet, precision_recall
+from morphing_faces.render import to_uint8
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import torch
 
 import morphing_faces as mf
 from morphing_faces import noise
+from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.train import export as exporting
 from morphing_faces.train.coordinates import Coordinates, Posterior, encode_all, find_coordinates, to_pictures
-from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.networks import VAE
 
 

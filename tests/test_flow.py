@@ -11,13 +11,13 @@ import torch
 
 import morphing_faces as mf
 from morphing_faces import noise
+from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.train import checkpoint
 from morphing_faces.train import export as exporting
-from morphing_faces.train.config import Config
 from morphing_faces.train.coordinates import Coordinates, Posterior, effect, encode_all, find_coordinates, to_pictures
-from morphing_faces.train.data import Dataset, open_dataset
 from morphing_faces.train.flow import Flow, fit, restored
 from morphing_faces.train.networks import VAE
+from morphing_faces.train.recipe import Config
 
 BOW = Config(flow_layers=6, flow_width=32, flow_steps=300)
 

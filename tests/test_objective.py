@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from morphing_faces.train.config import Config
 from morphing_faces.train.networks import VAE, Decoder
 from morphing_faces.train.objective import active_units, gaussian_log_likelihood, kl_from_prior
+from morphing_faces.train.recipe import Config
 
 
 def gaussians(n: int = 7, size: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -920,11 +920,11 @@ def test_grey_is_pillows_grey(hand: Hand) -> None:
 @pytest.fixture(scope="module")
 def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle in colour, hardly trained."""
-    from morphing_faces.train.config import from_dict
-    from morphing_faces.train.data import open_dataset
+    from morphing_faces.dataset import open_dataset
+    from morphing_faces.prepare import prepare
     from morphing_faces.train.export import export
     from morphing_faces.train.loop import train
-    from morphing_faces.train.prepare import prepare
+    from morphing_faces.train.recipe import from_dict
 
     folder = tmp_path_factory.mktemp("colour")
     np.savez(folder / "faces.npz", images=drawn_faces(200))

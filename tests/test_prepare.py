@@ -18,8 +18,8 @@ from PIL import Image
 from sklearn.utils import Bunch
 
 from conftest import drawn_faces
-from morphing_faces.train import prepare as preparing
-from morphing_faces.train.data import Dataset, open_dataset
+from morphing_faces import prepare as preparing
+from morphing_faces.dataset import Dataset, open_dataset
 
 FACES = drawn_faces(40, size=16, seed=5)
 

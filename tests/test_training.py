@@ -22,12 +22,12 @@ import pytest
 import torch
 
 from conftest import Run, drawn_faces
+from morphing_faces.dataset import Dataset, batches, epoch_order, open_dataset, steps_in_epoch
+from morphing_faces.prepare import prepare
 from morphing_faces.train import checkpoint, loop
-from morphing_faces.train.config import Config, from_dict, from_toml
-from morphing_faces.train.data import Dataset, batches, epoch_order, open_dataset, steps_in_epoch
 from morphing_faces.train.loop import Interrupted, learning_rate, look, train
 from morphing_faces.train.networks import VAE
-from morphing_faces.train.prepare import prepare
+from morphing_faces.train.recipe import Config, from_dict, from_toml
 
 SMALL: dict[str, Any] = {
     "name": "small", "latent_size": 4, "hidden": [16], "batch": 20, "steps": 8, "warmup": 2, "kl_warmup": 3, "mirror": True

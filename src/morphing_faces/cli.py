@@ -348,7 +348,7 @@ def info(name: str | None) -> None:
         click.echo(title)
         for key, value in manifest[title].items():
             if key == "evaluation":
-                from .train.evaluate import table
+                from .evaluate import table
 
                 click.echo("  " + table(model.name, value).replace("\n", "\n  "))
             else:
@@ -373,7 +373,7 @@ def info(name: str | None) -> None:
 @out_option
 def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, out: Path) -> None:
     """Make a data set from SOURCES: folders, zips, .npy or .npz arrays, lfw, olivetti."""
-    from .train.prepare import prepare as make
+    from .prepare import prepare as make
 
     record = make(list(sources), out, size=size, grey=grey, overwrite=overwrite, progress=sys.stderr.isatty())
     count = record["shape"][0]
@@ -395,8 +395,8 @@ def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, ou
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: Path | None, device: str) -> None:
     """Train a recipe on prepared pictures, or resume the run in -o. Under torchrun: on many processes."""
-    from .train import config
-    from .train.data import open_dataset
+    from .dataset import open_dataset
+    from .train import recipe as config
     from .train.loop import Interrupted
     from .train.loop import train as run
 
@@ -437,7 +437,7 @@ def export(
     out: Path,
 ) -> None:
     """Write the bundle of a RUN: coordinates folded in, fp16 weights, checked against PyTorch."""
-    from .train.data import open_dataset
+    from .dataset import open_dataset
     from .train.export import export as write
 
     manifest = write(
@@ -469,10 +469,10 @@ def evaluate(
     """Measure a BUNDLE on held-out pictures: bounds, reconstructions, and samples against real faces."""
     import json
 
+    from .dataset import open_dataset
+    from .evaluate import Settings, table
+    from .evaluate import evaluate as measure
     from .model import load
-    from .train.data import open_dataset
-    from .train.evaluate import Settings, table
-    from .train.evaluate import evaluate as measure
 
     settings = Settings(samples, pictures, k, seed, faces, inception, eigenfaces)
     model = load(name)

@@ -14,12 +14,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from .config import Config
+from ..dataset import Dataset, spread
 from .coordinates import ENCODED, encode_all
 from .critic import Critic, Features
-from .data import Dataset, spread
 from .flow import fit, restored
 from .networks import VAE
+from .recipe import Config
 
 
 class Adversary:

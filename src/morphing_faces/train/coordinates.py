@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .data import Dataset
+from ..dataset import Dataset
 from .networks import VAE
 
 if TYPE_CHECKING:

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 
 from .. import __version__, noise
 from ..bundle import FORMAT
+from ..dataset import Dataset, must_belong, spread
 from ..files import must_be_free, whole_folder
 from ..render import to_uint8
 from . import checkpoint
-from .config import Config, from_toml
 from .coordinates import ENCODED, Coordinates, encode_all, find_coordinates
-from .data import Dataset, must_belong, spread
 from .flow import Flow, fit, restored
 from .loop import look
 from .networks import VAE
 from .objective import active_units, kl_from_prior
+from .recipe import Config, from_toml
 
 INTERESTING = 29  # dimensions a person can pick, as on the 2014 page
 FP32_TOLERANCE = 1e-4  # PyTorch against ONNX Runtime, largest difference, of pixels in 0 to 1

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import Config
 from .coordinates import Posterior, directions, whitening
 from .networks import VAE
+from .recipe import Config
 
 BATCH = 512  # codes a step
 LEARNING_RATE = 1e-3

@@ -24,16 +24,16 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from ..dataset import Dataset, batches, must_belong, spread
 from ..files import whole_file
 from . import checkpoint
 from .adversary import Adversary
-from .config import FIELDS, Config, from_toml
 from .coordinates import encode_all, pictures_for, to_pictures, whitening
 from .critic import must_be_installed
-from .data import Dataset, batches, must_belong, spread
 from .flow import Flow
 from .networks import VAE
 from .objective import active_units, gaussian_log_likelihood, kl_from_prior
+from .recipe import FIELDS, Config, from_toml
 from .sheet import save_sheet
 
 LOG_EVERY = 20  # steps between two readings of the metrics; reading them makes a GPU wait

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..dataset import Dataset
 from ..files import whole_file
 from ..render import enlarge, grid, to_uint8
 from .coordinates import pictures_for
-from .data import Dataset
 from .networks import VAE
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ..model import Model
-from ..render import to_image, to_uint8
-from .data import Dataset, spread
-from .descriptors import Describer, frechet, precision_recall
+from .dataset import Dataset, spread
+from .metrics import Describer, frechet, precision_recall
+from .model import Model
+from .render import to_image, to_uint8
 
 LOG_2_PI = math.log(2 * math.pi)
 FITTED = 512  # training pictures that sigma and the number of active units are estimated from

@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .. import __version__
-from ..files import whole_folder
-from ..photo import READ_ERRORS, frame, read_failure, to_uint8
-from .data import FORMAT
+from . import __version__
+from .dataset import FORMAT
+from .files import whole_folder
+from .photo import READ_ERRORS, frame, read_failure, to_uint8
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
