@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from morphing_faces import noise
+from morphing_faces.errors import UserError
+from morphing_faces.rules import UNDO_STEPS
 from morphing_faces.session import VERBS, Session, help_message, parse
 
 
@@ -117,6 +119,157 @@ def test_undo_takes_a_run_of_moves_as_one_and_redo_brings_it_back(session: Sessi
     assert not session.redo()
 
 
+def test_undo_brings_back_all_that_was_set(session: Session, tmp_path: Path) -> None:
+    """The face with its seed and number, axes, range, frozen and locks: one value."""
+    session.save(tmp_path / "plain.json")
+    session.shuffle(8)
+    first = session.state
+    session.set_range(4)
+    session.toggle_freeze()
+    session.toggle_lock(3)
+    session.select(4, 2)
+    session.save(tmp_path / "face.json")
+    before = session.state
+    session.load(tmp_path / "plain.json")
+    assert (session.range, session.frozen, session.locked) == (1, False, frozenset())
+    session.undo()
+    assert session.state is before
+    for _ in range(4):
+        assert session.undo()
+    assert session.state is first
+    session.load(tmp_path / "face.json")
+    session.undo()
+    assert (session.range, session.frozen) == (1, False)
+    following = noise.normal(8, 1, 1, 40)[0]
+    session.shuffle()
+    assert np.array_equal(session.z, following)
+    session.undo()
+    session.shuffle()
+    assert np.array_equal(session.z, following), "no face is skipped"
+
+
+def test_what_changes_nothing_is_no_step_of_undo(session: Session) -> None:
+    session.move(0.5, 0.5)
+    for dimension in (0, 1):
+        session.toggle_lock(dimension)
+    locked = session.state
+    for x in (-1, 0, 1):
+        session.move(x, x)
+    session.end_gesture()
+    session.set(2, session.get(2))
+    session.set_range(1)
+    assert session.state is locked
+    assert session.undo()
+    assert session.locked == {0}
+
+
+def test_undo_is_bounded(session: Session) -> None:
+    for _ in range(2 * UNDO_STEPS):
+        session.shuffle()
+    assert sum(iter(session.undo, False)) == UNDO_STEPS
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda s: s.move(0.9, -0.9),
+        lambda s: s.shuffle(),
+        lambda s: s.shuffle(7),
+        lambda s: s.reset(),
+        lambda s: s.set(np.full(40, 0.25)),
+        lambda s: s.show(np.full(40, 0.25), (3, 0), 1.5),
+        lambda s: s.set_scale(0.5),
+        lambda s: [s.walk() for _ in range(100)],
+        lambda s: [s.glide(0.3) for _ in range(20)],
+        lambda s: s.settle(np.full(40, 0.25)),
+    ],
+)
+def test_no_verb_moves_a_locked_dimension(session: Session, verb: Any) -> None:
+    for dimension in (0, 5):
+        session.toggle_lock(dimension)
+    before = session.get()
+    verb(session)
+    assert [session.get(d) for d in (0, 5)] == [float(before[session.dimensions[d]]) for d in (0, 5)]
+    assert not np.array_equal(session.z, before)
+    with pytest.raises(UserError, match="dimension 5 is locked: unlock it first"):
+        session.set(5, 1.0)
+    session.toggle_lock(5)
+    session.set(5, 1.0)
+    assert session.get(5) == 1
+
+
+def test_a_walk_with_everything_locked_stands_still(session: Session) -> None:
+    for dimension in range(29):
+        session.toggle_lock(dimension)
+    before = session.state
+    session.walk()
+    assert session.state is before
+
+
+def test_a_glide_is_smooth_endless_and_as_typical_as_random_faces() -> None:
+    model: Any = SimpleNamespace(latent_size=400, dimensions=tuple(range(29)), name="toy")
+    session = Session(model, seed=5)
+    first = session.get()
+    points = [first]
+    for _ in range(400):
+        session.glide(0.05)
+        points.append(session.get())
+    way = np.stack(points).astype(float)
+    norms = np.linalg.norm(way, axis=1)
+    assert norms == pytest.approx(20, rel=0.1), "a random face of 400 coordinates is at about 20"
+    speed = np.linalg.norm(np.diff(way, axis=0), axis=1)
+    assert speed[40:] == pytest.approx(speed[40:].mean(), rel=0.15), "and its speed is even"
+    assert np.linalg.norm(np.diff(way, n=2, axis=0), axis=1).max() < 0.15, "no corner"
+    assert np.abs(way[1] - way[0]).max() < 0.2, "it begins at the face that is shown"
+    assert np.linalg.norm(way[-1] - way[0]) > 20, "it goes somewhere else"
+    session.end_gesture()
+    session.glide(1)
+    assert not any(np.array_equal(session.z, point) for point in points), "it goes on to faces that it has not shown"
+    assert session.undo()
+    assert session.undo()
+    assert np.array_equal(session.z, first)
+
+
+def test_ordinary_and_unusual_scale_the_face_and_1_brings_it_back_exactly(session: Session) -> None:
+    session.set(3, 0.7)
+    face = session.get()
+    for value in (0.3, 1.7, 0.1, 2.0, 1.0):
+        session.set_scale(value)
+        assert session.z == pytest.approx(face * value, rel=1e-5)
+    session.shuffle()
+    session.undo()
+    moved = session.dimensions[3]
+    assert np.array_equal(np.delete(session.z, moved), np.delete(face, moved))
+    session.undo()
+    assert np.array_equal(session.z, face)
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, 1e30, 101, math.inf, math.nan])
+def test_no_coordinate_is_too_large_for_float32_or_the_model(session: Session, value: float, tmp_path: Path) -> None:
+    before = session.state
+    actions: list[Any] = [
+        lambda: session.set(0, value),
+        lambda: session.move(value, 0),
+        lambda: session.set(np.full(40, value)),
+        lambda: session.settle([value] * 40),
+        lambda: session.from_dict({**session.to_dict(), "z": [value] * 40}),
+        lambda: session.set_range(value),
+        lambda: session.set_scale(value),
+    ]
+    for action in actions:
+        with pytest.raises(UserError):
+            action()
+    assert session.state is before
+    session.save(tmp_path / "face.json")
+    session.load(tmp_path / "face.json")
+    assert session.state is before
+    for steps in (math.nan, math.inf):
+        with pytest.raises(UserError, match="must be a finite number"):
+            session.widen(steps)
+    session.widen(1e5)
+    assert session.range == 4
+
+
 def test_range_stretches_the_square(session: Session) -> None:
     session.set_range(2)
     session.move(1, -0.5)
@@ -212,6 +365,9 @@ def test_a_wrong_face_file_is_refused_whole(
 def test_an_unreadable_face_file_is_named(session: Session, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         session.load(tmp_path / "nowhere.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="is not a face"):
+        session.load(tmp_path / "deep.json")
     (tmp_path / "cut.json").write_text('{"format": ')
     with pytest.raises(ValueError, match="is not valid JSON"):
         session.load(tmp_path / "cut.json")

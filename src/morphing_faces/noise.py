@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-FACES, WALK = 0, 1  # streams: what the numbers are for
+from .errors import UserError
+from .rules import FACES, SEED_LIMIT, WALK, say
+
 _MASK = np.uint64(0xFFFFFFFF)
 
 
@@ -33,9 +35,9 @@ def philox(counter: np.ndarray, key: int) -> np.ndarray:
 
 
 def check_seed(seed: int) -> int:
-    """A seed is a whole number from 0 to 2^32 - 1 (so that it fits a link); anything else is a ``ValueError``."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed {seed!r}: must be a whole number from 0 to {2**32 - 1}")
+    """A seed is a whole number from 0 to 2^32 - 1 (so that it fits a link); anything else is a ``UserError``."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed <= SEED_LIMIT:
+        raise UserError(say("seed", seed=repr(seed), last=SEED_LIMIT))
     return int(seed)
 
 

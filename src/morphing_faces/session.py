@@ -9,7 +9,9 @@ import difflib
 import json
 import math
 import os
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +19,55 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import noise
+from .errors import UserError
 from .files import whole_file
+from .rules import (
+    COORDINATE_LIMIT,
+    FACE_FORMAT,
+    FACE_VERSION,
+    GLIDE,
+    RANGE_LIMITS,
+    SCALE_LIMITS,
+    UNDO_STEPS,
+    WALK_LIMIT,
+    WALK_STEP,
+    WALK_TRIES,
+    say,
+)
 
 if TYPE_CHECKING:
     from .model import Model
 
-FACE_FORMAT, FACE_VERSION = "morphing-faces face", 1
-RANGE_LIMITS = (0.25, 4.0)  # how far from 0 the edge of the hover square may be
-WALK_STEP = 0.5  # the 2014 random walk: one dimension at a time, this far up or down
-WALK_LIMIT = 2.5  # it turns back here: beyond, no face is typical
 
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that a person has set, as one value: what a step of undo brings back, and what a view may keep.
 
-@dataclass(frozen=True)
-class _State:
+    ``z`` is (latent_size,) float32, read-only. ``origin`` is the random face that it set out from, as (seed, number),
+    or ``None`` for the average face; ``scale`` is how far from the average face it is, in parts of the distance at which
+    it was drawn. ``faces_drawn``, ``walk_steps`` and ``anchors`` count what was taken of the seed's endless rows.
+    """
+
     z: np.ndarray
-    axes: tuple[int, int]
+    seed: int
+    faces_drawn: int = 1
+    walk_steps: int = 0
+    anchors: int = 0
+    origin: tuple[int, int] | None = None
+    scale: float = 1.0
+    axes: tuple[int, int] = (0, 1)
+    range: float = 1.0
+    frozen: bool = False
+    locked: frozenset[int] = frozenset()
+
+    def same(self, other: State) -> bool:
+        """Whether the two hold the same, every coordinate included."""
+        return all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name))
+            if field.name == "z"
+            else getattr(self, field.name) == getattr(other, field.name)
+            for field in fields(State)
+        )
 
 
 class Session:
@@ -39,24 +75,94 @@ class Session:
 
     ``z`` is the point in latent space, (latent_size,) float32, not to be written to; ``axes`` the two chosen
     dimensions, numbers into ``model.dimensions``; ``frozen`` whether moves are ignored; ``range`` the latent coordinate
-    at the edge of the hover square. A seed decides the faces that :meth:`shuffle` shows: the first is row 0 of
-    ``model.sample(..., seed)``, then row 1, and so on.
+    at the edge of the hover square; ``locked`` the dimensions that no verb moves. A seed decides the faces that
+    :meth:`shuffle` shows: the first is row 0 of ``model.sample(..., seed)``, then row 1, and so on.
+
+    Every verb changes the state through one door, :meth:`_write`: it checks the point, leaves locked dimensions where
+    they are and remembers what was there before. What is refused raises ``UserError`` and changes nothing.
     """
 
     def __init__(self, model: Model, seed: int = 0):
         self.latent_size = model.latent_size
         self.dimensions = model.dimensions
         self.bundle_name = model.name
-        self.seed = noise.check_seed(seed)
-        self.faces_drawn = 0
-        self.walk_steps = 0
-        self.axes: tuple[int, int] = (0, 1)
-        self.frozen = False
-        self.range = 1.0
-        self.z = self._next_face()
-        self._past: list[_State] = []
-        self._future: list[_State] = []
-        self._gesture = False  # whether the last thing done was a move: a run of moves is undone as one
+        seed = noise.check_seed(seed)
+        self._state = State(_fixed(noise.normal(seed, 0, 1, self.latent_size)[0]), seed, origin=(seed, 0))
+        self._past: deque[State] = deque(maxlen=UNDO_STEPS)
+        self._future: deque[State] = deque(maxlen=UNDO_STEPS)
+        self._gesture: str | None = None  # what goes on: all of it is undone as one
+        self._glide: tuple[np.ndarray, int, float] | None = None  # where a glide began, its first anchor, how far it is
+
+    # --- what is shown
+
+    @property
+    def state(self) -> State:
+        """All of it, as one value that never changes; :meth:`restore` brings it back."""
+        return self._state
+
+    @property
+    def z(self) -> np.ndarray:
+        """The point in latent space, (latent_size,) float32, read-only."""
+        return self._state.z
+
+    @property
+    def seed(self) -> int:
+        """Whose faces :meth:`shuffle` shows."""
+        return self._state.seed
+
+    @property
+    def faces_drawn(self) -> int:
+        """The number of the face that :meth:`shuffle` shows next."""
+        return self._state.faces_drawn
+
+    @property
+    def walk_steps(self) -> int:
+        """The number of the random walk's next step."""
+        return self._state.walk_steps
+
+    @property
+    def origin(self) -> tuple[int, int] | None:
+        """The random face that this one set out from, as (seed, number), or ``None``: the average face."""
+        return self._state.origin
+
+    @property
+    def scale(self) -> float:
+        """How far from the average face it is, in parts of the distance at which it was drawn."""
+        return self._state.scale
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """The dimensions under the mouse, x then y."""
+        return self._state.axes
+
+    @property
+    def range(self) -> float:
+        """The latent coordinate at the edge of the hover square."""
+        return self._state.range
+
+    @property
+    def frozen(self) -> bool:
+        """Whether moves are ignored."""
+        return self._state.frozen
+
+    @property
+    def locked(self) -> frozenset[int]:
+        """The dimensions that no verb moves."""
+        return self._state.locked
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to undo."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to redo."""
+        return bool(self._future)
+
+    def get(self, dimension: int | None = None) -> Any:
+        """One coordinate as a float, or with no argument a copy of the whole point, (latent_size,) float32."""
+        return self.z.copy() if dimension is None else float(self.z[self._latent(dimension)])
 
     # --- verbs
 
@@ -64,98 +170,145 @@ class Session:
         """Set the two chosen coordinates from a place in the hover square.
 
         Bottom-left is (-1, -1), top-right (1, 1); the place times ``range`` is the coordinate. Ignored while frozen.
+        A run of moves is undone as one.
         """
         if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f"move to ({x}, {y}): must be finite numbers, in the square from -1 to 1")
+            raise UserError(say("move", x=x, y=y))
         if self.frozen:
             return
-        self.begin_gesture()
-        z = self.z.copy()
-        z[self.dimensions[self.axes[0]]] = x * self.range
-        z[self.dimensions[self.axes[1]]] = y * self.range
-        self.z = _fixed(z)
+        across, up = (self.dimensions[axis] for axis in self.axes)
+        self._write("move", z=self._with({across: x * self.range, up: y * self.range}))
 
     def select(self, dimension_0: int, dimension_1: int) -> None:
         """Choose the dimensions under the mouse, x then y. Coordinates set before stay as they are."""
         for dimension in (dimension_0, dimension_1):
             self._latent(dimension)
         if dimension_0 == dimension_1:
-            raise ValueError(f"dimensions {dimension_0} and {dimension_1}: must be two different ones")
-        self._remember()
-        self.axes = (int(dimension_0), int(dimension_1))
+            raise UserError(say("same", first=dimension_0, second=dimension_1))
+        self._write(axes=(int(dimension_0), int(dimension_1)))
 
     def toggle_freeze(self) -> None:
         """Freeze the face, so that moves are ignored, or unfreeze it."""
-        self.frozen = not self.frozen
-        self._gesture = False
+        self._write(frozen=not self.frozen)
+
+    def toggle_lock(self, dimension: int) -> None:
+        """Lock a dimension, so that no verb moves it, or unlock it."""
+        self._latent(dimension)
+        self._write(locked=self.locked ^ {int(dimension)})
 
     def shuffle(self, seed: int | None = None) -> None:
-        """Another face at random; with a seed, that seed's first. Axes, range and frozen stay as they are."""
-        if seed is not None:
-            self.seed = noise.check_seed(seed)
-            self.faces_drawn = self.walk_steps = 0
-        self._remember()
-        self.z = self._next_face()
-
-    def get(self, dimension: int | None = None) -> Any:
-        """One coordinate as a float, or with no argument a copy of the whole point, (latent_size,) float32."""
-        return self.z.copy() if dimension is None else float(self.z[self._latent(dimension)])
-
-    def set(self, target: int | ArrayLike, value: float | None = None) -> None:
-        """``set(dimension, value)`` sets one coordinate, ``set(z)`` the whole point. Works while frozen, too."""
-        if value is not None:
-            if not math.isfinite(value):
-                raise ValueError(f"coordinate {value!r}: must be a finite number")
-            z = self.z.copy()
-            z[self._latent(target)] = value  # type: ignore[arg-type]
+        """Another face at random; with a seed, that seed's first. Axes, range, frozen and locked stay as they are."""
+        if seed is None:
+            seed, number, walk_steps, anchors = self.seed, self.faces_drawn, self.walk_steps, self._state.anchors
         else:
-            z = np.array(target, np.float32)
-            if z.shape != (self.latent_size,) or not np.isfinite(z).all():
-                raise ValueError(f"z has shape {z.shape}, expected ({self.latent_size},), all finite")
-        self._remember()
-        self.z = _fixed(z)
+            seed, number, walk_steps, anchors = noise.check_seed(seed), 0, 0, 0
+        z = noise.normal(seed, number, 1, self.latent_size)[0]
+        counts: dict[str, Any] = {"faces_drawn": number + 1, "walk_steps": walk_steps, "anchors": anchors}
+        self._write(z=z, seed=seed, origin=(seed, number), scale=1.0, **counts)
+
+    def reset(self) -> None:
+        """Every coordinate to 0: the average face."""
+        self._write(z=np.zeros(self.latent_size), origin=None, scale=1.0)
+
+    def set(self, target: int | ArrayLike, value: float | None = None, gesture: str | None = None) -> None:
+        """``set(dimension, value)`` sets one coordinate, ``set(z)`` the whole point. Works while frozen, too.
+
+        With a ``gesture``, any word, a run of them with the same word is undone as one.
+        """
+        if value is None:
+            return self._write(gesture, z=self._point(target), scale=1.0)
+        latent = self._latent(target)
+        if target in self.locked:
+            raise UserError(say("locked", dimension=target))
+        self._write(gesture, z=self._with({latent: value}))
+
+    def show(
+        self, z: ArrayLike, origin: tuple[int, int] | None = None, scale: float = 1.0, frozen: bool | None = None
+    ) -> None:
+        """Set the whole point, what it set out from, and whether it is frozen (``None``: as it is), as one step."""
+        frozen = self.frozen if frozen is None else frozen
+        self._write(z=self._point(z), origin=origin, scale=float(scale), frozen=frozen)
 
     def set_range(self, value: float) -> None:
-        """Set the latent coordinate at the edge of the hover square, from 0.25 to 4."""
+        """Set the latent coordinate at the edge of the hover square, from 0.25 to 4. A run of them is undone as one."""
         low, high = RANGE_LIMITS
         if not low <= value <= high:
-            raise ValueError(f"range {value:g}: must be from {low:g} to {high:g}")
-        self.range = float(value)
+            raise UserError(say("range", value=value, low=low, high=high))
+        self._write("range", range=float(value))
 
     def widen(self, steps: float) -> None:
         """Widen the range by a tenth a step of the mouse wheel; negative steps narrow it. Stops at the limits."""
+        if not math.isfinite(steps):
+            raise UserError(say("widen", steps=steps))
         low, high = RANGE_LIMITS
-        self.range = min(max(self.range * 1.1**steps, low), high)
-        if abs(self.range - 1) < 1e-6:
-            self.range = 1.0
+        wider = self.range * 1.1 ** min(max(steps, -100), 100)
+        self._write("range", range=min(max(math.floor(wider * 1e6 + 0.5) / 1e6, low), high))
+
+    def set_scale(self, value: float) -> None:
+        """Put the face further from the average face or nearer, from 0.1 to 2 times the distance at which it was drawn.
+
+        A run of them is undone as one, and going back to 1 brings back every coordinate.
+        """
+        low, high = SCALE_LIMITS
+        if not low <= value <= high:
+            raise UserError(say("scale", value=value, low=low, high=high))
+        start = self._origin_point()
+        untouched = self.z == (start * self.scale).astype(np.float32)
+        z = np.where(untouched, start * float(value), self.z.astype(np.float64) * (value / self.scale))
+        self._write("scale", z=z, scale=float(value))
 
     def walk(self) -> None:
-        """One step of the 2014 random walk: one of the dimensions, half a unit up or down."""
-        self.begin_gesture()
-        draw = noise.whole(self.seed, self.walk_steps, 2 * len(self.dimensions))
-        self.walk_steps += 1
-        latent = self.dimensions[draw // 2]
-        z = self.z.copy()
-        step = WALK_STEP if draw % 2 else -WALK_STEP
-        if abs(z[latent] + step) > WALK_LIMIT:
-            step = -math.copysign(WALK_STEP, z[latent])
-        z[latent] += step
-        self.z = _fixed(z)
+        """One step of the 2014 random walk: one of the dimensions, half a unit up or down. A run is undone as one.
 
-    def begin_gesture(self) -> None:
-        """Let what follows, moves or steps of a walk, be undone as one."""
-        if not self._gesture:
-            self._remember()
-            self._gesture = True
+        Steps that fall on a locked dimension are passed over; where all are locked, nothing moves.
+        """
+        for steps in range(self.walk_steps, self.walk_steps + WALK_TRIES):
+            draw = noise.whole(self.seed, steps, 2 * len(self.dimensions))
+            if draw // 2 in self.locked:
+                continue
+            latent = self.dimensions[draw // 2]
+            step = WALK_STEP if draw % 2 else -WALK_STEP
+            if abs(self.z[latent] + step) > WALK_LIMIT:
+                step = -math.copysign(WALK_STEP, self.z[latent])
+            return self._write("walk", z=self._with({latent: self.z[latent] + step}), walk_steps=steps + 1)
 
-    def settle(self, z: np.ndarray) -> None:
+    def glide(self, steps: float) -> None:
+        """Go on along a smooth, endless way through the seed's random faces, ``steps`` times the way to the next one.
+
+        It begins at the face that is shown. A run of them is undone as one; any other verb ends it.
+
+        Between the anchors a_0 and a_1 the point is, with the angle w from 0 to pi / 2,
+        ((1 - sin w) a_-1 + (1 + cos w) a_0 + (1 + sin w) a_1 + (1 - cos w) a_2) / sqrt(6): the squares of the weights
+        add up to 1, so with anchors of N(0, I) the point is N(0, I) everywhere; those of their derivatives add up to a
+        constant, so the speed is even; and there is no corner where the next anchor comes. The first anchor is chosen
+        so that the way begins at the face that is shown.
+        """
+        if not (math.isfinite(steps) and steps >= 0):
+            raise UserError(say("glide", steps=steps))
+        start, first, at = self._glide or (self.z, self._state.anchors, 0.0)
+        at += steps
+        z, last = self._gliding(start, first, at)
+        self._write("glide", z=z, scale=1.0, anchors=last)
+        self._glide = (start, first, at)
+
+    def settle(self, z: ArrayLike) -> None:
         """End a walk where it is seen to be, between two steps."""
-        self.begin_gesture()
-        self.z = _fixed(np.array(z, np.float32))
-        self._gesture = False
+        self._write("walk", z=self._point(z))
+        self.end_gesture()
+
+    def end_gesture(self) -> None:
+        """Let what follows be undone by itself, of whatever kind it is."""
+        self._gesture = self._glide = None
+
+    def restore(self, state: State) -> None:
+        """Show a whole state, its locks included: one that :attr:`state` gave, or that a link says."""
+        self._write(masked=False, **{field.name: getattr(state, field.name) for field in fields(State)})
 
     def undo(self) -> bool:
-        """Go back before the last action; a run of moves counts as one. Returns whether there was one."""
+        """Go back before the last action; a run of moves counts as one. Returns whether there was one.
+
+        All that a person set comes back: the face, its seed and number, axes, range, frozen, locks.
+        """
         return self._travel(self._past, self._future)
 
     def redo(self) -> bool:
@@ -173,35 +326,41 @@ class Session:
             "axes": list(self.axes),
             "frozen": self.frozen,
             "range": self.range,
+            "locked": sorted(self.locked),
             "z": [float(str(value)) for value in self.z],  # the shortest decimals that give the float32 back
         }
 
     def from_dict(self, face: Any) -> None:
-        """Show a face from :meth:`to_dict`. Raises ``ValueError`` and changes nothing when it is not a face for this model."""
+        """Show a face from :meth:`to_dict`. Raises ``UserError`` and changes nothing when it is not a face for this model."""
         if not isinstance(face, dict) or face.get("format") != FACE_FORMAT:
-            raise ValueError("is not a face saved by morphing-faces")
+            raise UserError(say("face"))
         if face.get("version") != FACE_VERSION:
-            raise ValueError(
-                f"has version {face.get('version')!r}, this program reads {FACE_VERSION}: update morphing-faces"
-            )
+            raise UserError(say("face version", found=_short(face.get("version")), version=FACE_VERSION))
         if face.get("bundle") != self.bundle_name:
-            raise ValueError(
-                f"is a face of bundle {face.get('bundle')!r}, this is {self.bundle_name!r}: open it with that one"
-            )
-        try:
-            z = np.array(face["z"], np.float32)
-            axes = (face["axes"][0], face["axes"][1])
-            width, frozen = float(face["range"]), face["frozen"]
-        except (KeyError, TypeError, ValueError, IndexError):
-            raise ValueError("lacks z, axes, range or frozen, or one is not of its kind") from None
-        if z.shape != (self.latent_size,) or not np.isfinite(z).all():
-            raise ValueError(f"has {z.size} coordinates, expected {self.latent_size}, all finite")
-        if any(type(a) is not int or not 0 <= a < len(self.dimensions) for a in axes) or axes[0] == axes[1]:
-            raise ValueError(f"has axes {list(axes)}, expected two different ones from 0 to {len(self.dimensions) - 1}")
-        if not RANGE_LIMITS[0] <= width <= RANGE_LIMITS[1] or not isinstance(frozen, bool):
-            raise ValueError(f"has range {width!r} and frozen {frozen!r}, expected 0.25 to 4 and true or false")
-        self._remember()
-        self.z, self.axes, self.range, self.frozen = _fixed(z), axes, width, frozen
+            raise UserError(say("face bundle", found=_short(face.get("bundle")), bundle=self.bundle_name))
+        found: tuple[Any, ...] = tuple(face.get(key) for key in ("z", "axes", "range", "frozen"))
+        values, axes, width, frozen = found
+        locked: Any = face.get("locked", [])
+        lists = all(isinstance(value, list) for value in (values, axes, locked))
+        if not (lists and _is_number(width) and isinstance(frozen, bool)):
+            raise UserError(say("face fields"))
+        z = _numbers(values)
+        if len(z) != self.latent_size or not (abs(z) <= COORDINATE_LIMIT).all():
+            raise UserError(say("face z", count=len(z), size=self.latent_size, limit=COORDINATE_LIMIT))
+        last = len(self.dimensions) - 1
+        if not (len(axes) == 2 and _different(axes, last)):
+            raise UserError(say("face axes", axes=_short(axes), last=last))
+        if not RANGE_LIMITS[0] <= width <= RANGE_LIMITS[1]:
+            raise UserError(say("face range", value=width, low=RANGE_LIMITS[0], high=RANGE_LIMITS[1]))
+        if not _different(locked, last):
+            raise UserError(say("face locked", locked=_short(locked), last=last))
+        shown: dict[str, Any] = {
+            "axes": (axes[0], axes[1]),
+            "range": float(width),
+            "frozen": frozen,
+            "locked": frozenset(locked),
+        }
+        self._write(masked=False, z=z, scale=1.0, **shown)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the face as a small JSON file, whole or not at all."""
@@ -209,50 +368,135 @@ class Session:
             temporary.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Show a saved face. Raises ``ValueError`` that names the file and what is wrong with it."""
+        """Show a saved face. Raises ``UserError`` that names the file and what is wrong with it."""
         try:
-            face = json.loads(Path(path).read_text(encoding="utf-8"))
-            self.from_dict(face)
+            face = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ValueError(f"{path} is not a face saved by morphing-faces") from None
+            raise UserError(f"{path} {say('face')}") from None
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from None
-        except ValueError as error:
-            raise ValueError(f"{path} {error}") from None
+            raise UserError(f"{path} is not valid JSON: {error}") from None
+        except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
+            raise UserError(f"{path} {say('face')}") from None
+        try:
+            self.from_dict(face)
+        except UserError as error:
+            raise UserError(f"{path} {error}") from None
 
     # --- inside
+
+    def _write(self, gesture: str | None = None, *, masked: bool = True, **changes: Any) -> None:
+        """The one door through which the state changes.
+
+        A new ``z`` is cast to float32 and checked; unless ``masked`` is false, :meth:`_masked` keeps what must stay.
+        What was there is remembered, once for a run of the same ``gesture``; where nothing changes, nothing is.
+        """
+        if "z" in changes:
+            z = self._cast(changes["z"])
+            z = self._masked(z) if masked else z
+            changes["z"] = self.z if np.array_equal(z, self.z) else _fixed(z)
+        state = replace(self._state, **changes)
+        if gesture != "glide":
+            self._glide = None
+        if state.same(self._state):
+            return
+        if gesture is None or gesture != self._gesture:
+            self._past.append(self._state)
+        self._future.clear()
+        self._gesture = gesture
+        self._state = state
+
+    def _masked(self, z: np.ndarray) -> np.ndarray:
+        """The point of all that respects what the person holds on to, nearest to ``z``; ``z`` may be written to."""
+        for dimension in self.locked:
+            z[self.dimensions[dimension]] = self.z[self.dimensions[dimension]]
+        return z
+
+    def _cast(self, z: np.ndarray) -> np.ndarray:
+        """A copy as float32, (latent_size,), every coordinate finite and within the limit, or a ``UserError``."""
+        wrong = ~(np.abs(z) <= COORDINATE_LIMIT)
+        if wrong.any():
+            raise UserError(say("coordinate", value=float(z[wrong.argmax()]), limit=COORDINATE_LIMIT))
+        return np.array(z, np.float32)
+
+    def _point(self, target: Any) -> np.ndarray:
+        try:
+            z = np.asarray(target, np.float64)
+        except (TypeError, ValueError):
+            z = np.empty(0)
+        if z.shape != (self.latent_size,) or not (np.abs(z) <= COORDINATE_LIMIT).all():
+            raise UserError(say("point", shape=str(z.shape), size=self.latent_size, limit=COORDINATE_LIMIT))
+        return z
+
+    def _with(self, coordinates: dict[int, float]) -> np.ndarray:
+        """The point with some of its coordinates changed, float64, so that nothing overflows before it is checked."""
+        z = self.z.astype(np.float64)
+        for latent, value in coordinates.items():
+            z[latent] = value
+        return z
+
+    def _origin_point(self) -> np.ndarray:
+        if self.origin is None:
+            return np.zeros(self.latent_size)
+        return noise.normal(*self.origin, 1, self.latent_size)[0].astype(np.float64)
+
+    def _gliding(self, start: np.ndarray, first: int, at: float) -> tuple[np.ndarray, int]:
+        """The point of a glide, float64, and the first anchor that it has not used."""
+        step = math.floor(at)
+        sine, cosine = math.sin((at - step) * math.pi / 2), math.cos((at - step) * math.pi / 2)
+        root = math.sqrt(6)
+
+        def anchor(number: int) -> np.ndarray:
+            if number == 0:
+                return (root * start.astype(np.float64) - anchor(-1) - anchor(1)) / 2
+            return noise.normal(self.seed, first + max(number, 0), 1, self.latent_size, GLIDE)[0].astype(np.float64)
+
+        z = (1 - sine) * anchor(step - 1) + (1 + cosine) * anchor(step)
+        z = z + (1 + sine) * anchor(step + 1) + (1 - cosine) * anchor(step + 2)
+        return z / root, first + step + 3
 
     def _latent(self, dimension: Any) -> int:
         last = len(self.dimensions) - 1
         if isinstance(dimension, bool) or not isinstance(dimension, (int, np.integer)) or not 0 <= dimension <= last:
-            raise ValueError(f"dimension {dimension!r}: dimensions are whole numbers from 0 to {last}")
+            raise UserError(say("dimension", dimension=_short(dimension), last=last))
         return self.dimensions[int(dimension)]
 
-    def _next_face(self) -> np.ndarray:
-        z = noise.normal(self.seed, self.faces_drawn, 1, self.latent_size)[0]
-        self.faces_drawn += 1
-        return _fixed(z)
-
-    def _remember(self) -> None:
-        self._past.append(_State(self.z, self.axes))
-        self._future.clear()
-        self._gesture = False
-
-    def _travel(self, source: list[_State], target: list[_State]) -> bool:
-        self._gesture = False
+    def _travel(self, source: deque[State], target: deque[State]) -> bool:
+        self.end_gesture()
         if not source:
             return False
-        target.append(_State(self.z, self.axes))
-        state = source.pop()
-        self.z, self.axes = state.z, state.axes
+        target.append(self._state)
+        self._state = source.pop()
         return True
 
 
 def _fixed(z: np.ndarray) -> np.ndarray:
     z.setflags(write=False)
     return z
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    """float64; what is no number, or too large for one, is NaN."""
+    return np.array([float(v) if _is_number(v) and abs(v) < 1e300 else math.nan for v in values], np.float64)
+
+
+def _different(numbers: Iterable[Any], last: int) -> bool:
+    """Whether they are whole numbers from 0 to ``last``, no two the same."""
+    numbers = list(numbers)
+    whole = all(type(number) is int and 0 <= number <= last for number in numbers)
+    return whole and len(set(numbers)) == len(numbers)
+
+
+def _short(value: Any) -> str:
+    """A value of a file in a message, not too long for a line."""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 # --- the prompt's grammar

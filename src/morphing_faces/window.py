@@ -175,7 +175,7 @@ class Window:
         elif verb == "range":
             session.set_range(*arguments)
         elif verb == "walk":
-            session.begin_gesture()
+            session.end_gesture()
             self.walk_from = (session.z, time.monotonic())
             session.walk()
             message = "walking; any key or command stops"

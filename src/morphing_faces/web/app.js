@@ -1,7 +1,7 @@
 /** What all views share: the model, the session, the newest picture, and one frame loop. */
 
-import { LockableSession } from "./locks.js";
 import { RestingWork } from "./rest.js";
+import { Session } from "./session.js";
 import { Walk } from "./walk.js";
 
 /**
@@ -14,7 +14,7 @@ import { Walk } from "./walk.js";
 export class App {
   /** @type {Model | null} */
   #model = null;
-  /** @type {LockableSession | null} */
+  /** @type {Session | null} */
   #session = null;
   /** @type {{[K in keyof Listeners]: Listeners[K][]}} */
   #listeners = { model: [], change: [], picture: [] };
@@ -77,14 +77,14 @@ export class App {
    * @param {Model} model
    * @param {string} bundle the name of its folder
    * @param {number} seed
-   * @param {import("./link.js").Linked | null} linked
+   * @param {import("./session.js").State | null} linked
    */
   use(model, bundle, seed, linked) {
     this.leave();
     this.#model = model;
     this.bundle = bundle;
-    this.#session = new LockableSession(model, linked?.seed ?? seed);
-    if (linked) this.#session.restore(linked);
+    this.#session = new Session(model, linked?.seed ?? seed);
+    if (linked) this.#session = Session.from(model, linked);
     this.#asked = this.#hand = this.picture = this.pictured = null;
     for (const listener of this.#listeners.model) listener();
     this.change();
@@ -124,7 +124,7 @@ export class App {
 
   /**
    * Do what the person asked for. It ends a walk; what is refused is told in one line.
-   * @param {(session: LockableSession) => void} action
+   * @param {(session: Session) => void} action
    */
   act(action) {
     if (!this.ready) return;

@@ -86,11 +86,9 @@ export class Dimensions {
     name.addEventListener("keydown", ({ key }) => ["Enter", "Escape"].includes(key) && name.blur());
     slider.setAttribute("aria-label", `Dimension ${dimension}`);
     slider.addEventListener("input", () => {
-      if (app.walk.running) app.act(() => undefined);
-      app.session.slide(dimension, slider.valueAsNumber);
-      app.change();
+      app.act((session) => session.set(dimension, slider.valueAsNumber, `slide ${dimension}`));
     });
-    slider.addEventListener("change", () => app.session.endGesture());
+    slider.addEventListener("change", () => app.act((session) => session.endGesture()));
 
     const buttons = PLACES.map(() => document.createElement("button"));
     buttons.forEach((small, k) => {

@@ -4,6 +4,7 @@ import { byId, onClick, signed } from "./dom.js";
 import { normal } from "./noise.js";
 import { paint, toInput } from "./picture.js";
 import { newestOnly } from "./rest.js";
+import { NOISE } from "./rules.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -13,8 +14,6 @@ import { newestOnly } from "./rest.js";
  * @typedef {{mean: Float32Array<ArrayBuffer>, std: Float32Array<ArrayBuffer>}} Posterior
  */
 
-/** The stream of random numbers that this panel draws its noise from; faces and walks have 0 and 1. */
-const NOISE = 2;
 /** Plots of codes show values up to this. */
 const REACH = 3.5;
 /** The density of a normal distribution, 1 at its peak: standard deviations from the mean, level. */

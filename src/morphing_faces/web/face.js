@@ -98,8 +98,7 @@ export class Face {
     if (!this.app.ready || event.ctrlKey || event.deltaY === 0) return;
     event.preventDefault();
     const notches = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY / 100 : event.deltaY;
-    this.app.session.widen(-clamp(notches)); // a touchpad sends many small ones
-    this.app.change();
+    this.app.act((session) => session.widen(-clamp(notches))); // a touchpad sends many small ones
   }
 
   /** @param {KeyboardEvent} event */

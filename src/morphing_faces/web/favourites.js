@@ -38,13 +38,13 @@ export class Favourites {
     app.on("model", () => this.#build());
     app.resting.add(() => this.#nextPicture());
     this.#slider.addEventListener("input", () => this.#glide());
-    this.#slider.addEventListener("change", () => app.session.endGesture());
+    this.#slider.addEventListener("change", () => app.act((session) => session.endGesture()));
   }
 
   /** Keep the face that is shown. */
   keep() {
     this.app.act((session) => {
-      const fragment = link.write(session, this.app.shape);
+      const fragment = link.write(session.state, this.app.shape);
       if (this.#kept.some(({ z }) => z.every((value, k) => value === session.z[k]))) {
         return this.app.tell("This face is among your favourites already.");
       }
@@ -162,9 +162,7 @@ export class Favourites {
   #glide() {
     const [from, to] = this.#ends;
     if (!from || !to) return;
-    if (this.app.walk.running) this.app.act(() => undefined);
-    this.app.session.glide(slerp(from.z, to.z, this.#slider.valueAsNumber));
-    this.app.change();
+    this.app.act((session) => session.set(slerp(from.z, to.z, this.#slider.valueAsNumber), null, "morph"));
   }
 
   async #record() {

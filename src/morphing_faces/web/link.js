@@ -1,43 +1,43 @@
 /**
  * A face as the fragment of a link: `#bundle=classic&seed=9&face=3&changed=...&axes=0,1`.
  *
- * Most faces are one of a seed's with a few coordinates moved, so a link names the seed, which of its faces, and the
- * moved coordinates, bit for bit; only a face that is far from its seed's carries all of them. Left out is what is usual:
- * face 0, axes 0 and 1, range 1, not frozen.
+ * Most faces set out from one of a seed's, or from the average face (`face=average`), with a few coordinates moved, so a
+ * link names that face and the moved coordinates, bit for bit; only a face that is far from there carries all of them.
+ * Left out is what is usual: face 0, scale 1, axes 0 and 1, range 1, not frozen, nothing locked.
  */
 
 import * as noise from "./noise.js";
-import { RANGE_LIMITS } from "./session.js";
+import { COORDINATE_LIMIT, RANGE_LIMITS, SCALE_LIMITS, SEED_LIMIT } from "./rules.js";
 
-/** How many of the seed's newest faces are tried as the one that the person set out from. */
-const FACES_TRIED = 64;
-/** Faces of seeds that were compared with: while the hand moves it is done in every frame. @type {Map<string, Float32Array>} */
-const faces = new Map();
+/** What a link calls the face at 0. */
+const AVERAGE = "average";
 /** Bytes of a moved coordinate: its latent index as uint16, its value as float32, little-endian. */
 const RECORD = 6;
+/** The face that was compared with last: while the hand moves it is the same one. @type {{key: string, z: Float32Array}} */
+let compared = { key: "", z: new Float32Array() };
 
 /**
+ * @typedef {import("./session.js").State} State
  * @typedef {{name: string, latentSize: number, dimensions: readonly number[]}} Shape
- * @typedef {{seed: number, facesDrawn: number, z: Float32Array, axes: readonly [number, number], range: number,
- *   frozen: boolean}} Shown
- * @typedef {{seed: number, face: number, z: Float32Array<ArrayBuffer>, axes: [number, number], range: number,
- *   frozen: boolean}} Linked
  */
 
 /**
- * @param {Shown} shown a session
+ * @param {State} state
  * @param {Shape} model
  * @returns {string} without the `#`
  */
-export function write(shown, model) {
-  const { face, changed } = nearest(shown, model);
-  const parts = [`bundle=${encodeURIComponent(model.name)}`, `seed=${shown.seed}`];
+export function write(state, model) {
+  const changed = differing(state, model);
+  const [seed, face] = state.origin ?? [state.seed, AVERAGE];
+  const parts = [`bundle=${encodeURIComponent(model.name)}`, `seed=${seed}`];
   if (face) parts.push(`face=${face}`);
-  if (changed.length * RECORD >= model.latentSize * 4) parts.push(`z=${toText(floats(shown.z))}`);
-  else if (changed.length) parts.push(`changed=${toText(records(changed, shown.z))}`);
-  if (shown.axes[0] !== 0 || shown.axes[1] !== 1) parts.push(`axes=${shown.axes.join(",")}`);
-  if (shown.range !== 1) parts.push(`range=${shown.range}`);
-  if (shown.frozen) parts.push("frozen=1");
+  if (state.scale !== 1) parts.push(`scale=${state.scale}`);
+  if (changed.length * RECORD >= model.latentSize * 4) parts.push(`z=${toText(floats(state.z))}`);
+  else if (changed.length) parts.push(`changed=${toText(records(changed, state.z))}`);
+  if (state.axes[0] !== 0 || state.axes[1] !== 1) parts.push(`axes=${state.axes.join(",")}`);
+  if (state.range !== 1) parts.push(`range=${state.range}`);
+  if (state.frozen) parts.push("frozen=1");
+  if (state.locked.size) parts.push(`locked=${[...state.locked].sort((a, b) => a - b).join(",")}`);
   return parts.join("&");
 }
 
@@ -59,46 +59,42 @@ export function bundleOf(fragment) {
 }
 
 /**
- * The seed that a link names, or `null`. Throws a RangeError with one line when it is not one.
- * @param {string} fragment
- */
-export function seedOf(fragment) {
-  const text = fields(fragment).get("seed");
-  return text === null ? null : noise.checkSeed(whole(text, "seed", 2 ** 32 - 1));
-}
-
-/**
  * What a link shows, every field checked. Throws a RangeError with one line that names the field and what is allowed.
  * @param {string} fragment with or without the `#`
  * @param {Shape} model
- * @param {number} [seed] when the link names none
- * @returns {Linked}
+ * @param {number} [usual] the seed when the link names none
+ * @returns {State}
  */
-export function read(fragment, model, seed = 0) {
+export function read(fragment, model, usual = 0) {
   const given = fields(fragment);
   const bundle = given.get("bundle") ?? model.name;
   if (bundle !== model.name) throw new RangeError(`the link is for the model ${bundle}, this is ${model.name}`);
-  const text = (/** @type {string} */ key, /** @type {string} */ usual) => given.get(key) ?? usual;
+  const text = (/** @type {string} */ key, /** @type {string} */ otherwise) => given.get(key) ?? otherwise;
 
   const last = model.dimensions.length - 1;
   const axes = text("axes", "0,1").split(",").map((word) => whole(word, "axes", last));
   if (axes.length !== 2 || axes[0] === axes[1]) {
     throw new RangeError(`the link's axes=${given.get("axes")}: must be two different dimensions from 0 to ${last}`);
   }
-  const range = Number(text("range", "1"));
-  if (!(range >= RANGE_LIMITS[0] && range <= RANGE_LIMITS[1])) {
-    throw new RangeError(`the link's range=${given.get("range")}: must be from ${RANGE_LIMITS.join(" to ")}`);
-  }
+  const locked = new Set(given.get("locked")?.split(",").map((word) => whole(word, "locked", last)));
+  const range = within(text("range", "1"), "range", RANGE_LIMITS);
+  const scale = within(text("scale", "1"), "scale", SCALE_LIMITS);
   const frozen = whole(text("frozen", "0"), "frozen", 1) === 1;
-  const face = whole(text("face", "0"), "face", 2 ** 32 - 1);
-  const start = seedOf(fragment) ?? seed;
+  const seed = whole(text("seed", String(usual)), "seed", SEED_LIMIT);
+  const face = text("face", "0");
+  /** @type {[number, number] | null} */
+  const origin = face === AVERAGE ? null : [seed, whole(face, "face", SEED_LIMIT)];
 
   const everything = given.get("z");
-  const z = everything === null ? noise.normal(start, face, 1, model.latentSize) : allOf(everything, model);
+  const z = everything === null ? start(origin, scale, model).slice() : allOf(everything, model);
   const changed = given.get("changed");
   if (changed !== null) apply(changed, z, model);
-  if (!z.every(Number.isFinite)) throw new RangeError("the link holds coordinates that are not finite: copy it again");
-  return { seed: start, face, z, axes: [axes[0], axes[1]], range, frozen };
+  if (!z.every((value) => Math.abs(value) <= COORDINATE_LIMIT)) {
+    throw new RangeError(`the link holds coordinates beyond ±${COORDINATE_LIMIT}, or not finite: copy it again`);
+  }
+  const facesDrawn = origin ? origin[1] + 1 : 0;
+  const counts = { facesDrawn, walkSteps: 0, anchors: 0 };
+  return { z, seed, ...counts, origin, scale, axes: [axes[0], axes[1]], range, frozen, locked };
 }
 
 /** @param {string} fragment */
@@ -107,33 +103,30 @@ function fields(fragment) {
 }
 
 /**
- * Which of the seed's newest faces is nearest, and which latents differ from it.
- * @param {Shown} shown
- * @param {Shape} model
- * @returns {{face: number, changed: number[]}}
+ * Which latents differ from the face that a state set out from.
+ * @param {State} state
+ * @param {{latentSize: number}} model
+ * @returns {number[]}
  */
-export function nearest(shown, model) {
-  const newest = Math.max(shown.facesDrawn - 1, 0);
-  let best = { face: newest, changed: differing(shown, newest, model) };
-  for (let face = newest - 1; face >= 0 && face > newest - FACES_TRIED; face--) {
-    if (best.changed.length <= model.dimensions.length) break;
-    const changed = differing(shown, face, model);
-    if (changed.length < best.changed.length) best = { face, changed };
-  }
-  return best;
+export function differing({ z, origin, scale }, model) {
+  const from = start(origin, scale, model);
+  return [...from.keys()].filter((latent) => from[latent] !== z[latent]);
 }
 
 /**
- * @param {Shown} shown
- * @param {number} face
- * @param {Shape} model
+ * The point from which a face set out.
+ * @param {readonly [number, number] | null} origin
+ * @param {number} scale
+ * @param {{latentSize: number}} model
+ * @returns {Float32Array<ArrayBuffer>} not to be written to
  */
-function differing(shown, face, model) {
-  const key = `${shown.seed} ${face} ${model.latentSize}`;
-  const drawn = faces.get(key) ?? noise.normal(shown.seed, face, 1, model.latentSize);
-  if (faces.size > 2 * FACES_TRIED) faces.clear();
-  faces.set(key, drawn);
-  return [...drawn.keys()].filter((latent) => !Object.is(drawn[latent], shown.z[latent]));
+function start(origin, scale, { latentSize }) {
+  const key = `${origin} ${scale} ${latentSize}`;
+  if (compared.key !== key) {
+    const z = origin ? noise.normal(...origin, 1, latentSize) : new Float32Array(latentSize);
+    compared = { key, z: z.map((value) => value * scale) };
+  }
+  return /** @type {Float32Array<ArrayBuffer>} */ (compared.z);
 }
 
 /**
@@ -193,6 +186,17 @@ function allOf(text, model) {
 function whole(word, key, last) {
   const number = /^\d{1,10}$/.test(word) ? Number(word) : NaN;
   if (!(number <= last)) throw new RangeError(`the link's ${key}=${word}: must be whole, from 0 to ${last}`);
+  return number;
+}
+
+/**
+ * @param {string} word
+ * @param {string} key
+ * @param {readonly [number, number]} limits
+ */
+function within(word, key, [low, high]) {
+  const number = word.trim() ? Number(word) : NaN;
+  if (!(number >= low && number <= high)) throw new RangeError(`the link's ${key}=${word}: must be from ${low} to ${high}`);
   return number;
 }
 

@@ -119,7 +119,7 @@ async function open(name, fragment) {
   const { seed } = index;
   if (app.ready && app.bundle === name) {
     const linked = readLink(fragment, app.shape, seed);
-    if (linked) app.act((session) => (session.set(linked.z), session.restore(linked)));
+    if (linked) app.act((session) => session.restore(linked));
     return;
   }
   loading?.abort();

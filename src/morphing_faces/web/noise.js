@@ -5,9 +5,7 @@
  * to be drawn before it. Box and Muller's transform makes the normals.
  */
 
-/** Streams: what the numbers are for. */
-export const FACES = 0;
-export const WALK = 1;
+import { FACES, SEED_LIMIT, WALK, say } from "./rules.js";
 
 /**
  * The high 32 bits of the product of two 32-bit numbers.
@@ -47,8 +45,8 @@ export function philox(a, b, c, d, low, high = 0) {
  * @returns {number}
  */
 export function checkSeed(seed) {
-  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) {
-    throw new RangeError(`seed ${seed}: must be a whole number from 0 to ${2 ** 32 - 1}`);
+  if (!Number.isInteger(seed) || seed < 0 || seed > SEED_LIMIT) {
+    throw new RangeError(say("seed", { seed, last: SEED_LIMIT }));
   }
   return seed;
 }

@@ -214,8 +214,7 @@ export class PhotoDialog {
     const { encoded } = this;
     if (!encoded) return;
     this.app.act((session) => {
-      session.set(encoded.mean);
-      if (!session.frozen) session.toggleFreeze(); // the way back over the face must not change it at once
+      session.show(encoded.mean, session.origin, 1, true); // held: the way back over the face must not change it at once
     });
     this.#dialog.close();
     this.app.tell("This is your photograph's face, held. Click it to morph it.");

@@ -4,31 +4,55 @@
  */
 
 import * as noise from "./noise.js";
-
-export const FACE_FORMAT = "morphing-faces face";
-export const FACE_VERSION = 1;
-/** How far from 0 the edge of the hover square may be. */
-export const RANGE_LIMITS = /** @type {const} */ ([0.25, 4]);
-/** The 2014 random walk: one dimension at a time, this far up or down. */
-export const WALK_STEP = 0.5;
-/** It turns back here: beyond, no face is typical. */
-export const WALK_LIMIT = 2.5;
+import {
+  COORDINATE_LIMIT,
+  FACE_FORMAT,
+  FACE_VERSION,
+  GLIDE,
+  RANGE_LIMITS,
+  SCALE_LIMITS,
+  UNDO_STEPS,
+  WALK_LIMIT,
+  WALK_STEP,
+  WALK_TRIES,
+  say,
+} from "./rules.js";
 
 /**
  * What a session needs of a model: `dimensions` are the latent indices of the interesting dimensions.
  * @typedef {{name: string, latentSize: number, dimensions: readonly number[]}} Shape
- * @typedef {{z: Float32Array<ArrayBuffer>, axes: [number, number]}} State
- * @typedef {{format: string, version: number, bundle: string, axes: number[], frozen: boolean, range: number,
- *   z: number[]}} Face
  */
 
+/**
+ * Everything that a person has set, as one value that is never written to: what a step of undo brings back.
+ *
+ * `z` is (latentSize,). `origin` is the random face that it set out from, as [seed, number], or `null` for the average
+ * face; `scale` is how far from the average face it is, in parts of the distance at which it was drawn. `facesDrawn`,
+ * `walkSteps` and `anchors` count what was taken of the seed's endless rows.
+ * @typedef {{z: Float32Array<ArrayBuffer>, seed: number, facesDrawn: number, walkSteps: number, anchors: number,
+ *   origin: readonly [number, number] | null, scale: number, axes: readonly [number, number], range: number,
+ *   frozen: boolean, locked: ReadonlySet<number>}} State
+ * @typedef {{format: string, version: number, bundle: string, axes: number[], frozen: boolean, range: number,
+ *   locked: number[], z: number[]}} Face
+ */
+
+/**
+ * The state behind the page.
+ *
+ * Every verb changes the state through one door, `#write`: it checks the point, leaves locked dimensions where they are
+ * and remembers what was there before. What is refused throws a RangeError and changes nothing.
+ */
 export class Session {
+  /** @type {State} */
+  #state;
   /** @type {State[]} */
   #past = [];
   /** @type {State[]} */
   #future = [];
-  /** Whether the last thing done was a move: a run of moves is undone as one. */
-  #gesture = false;
+  /** What goes on: all of it is undone as one. @type {string | null} */
+  #gesture = null;
+  /** Where a glide began, its first anchor, how far it is. @type {[Float32Array<ArrayBuffer>, number, number] | null} */
+  #glide = null;
 
   /**
    * @param {Shape} model
@@ -38,71 +62,99 @@ export class Session {
     this.latentSize = model.latentSize;
     this.dimensions = model.dimensions;
     this.bundleName = model.name;
-    this.seed = noise.checkSeed(seed);
-    this.facesDrawn = 0;
-    this.walkSteps = 0;
-    /** Numbers into `dimensions`, x then y. @type {[number, number]} */
-    this.axes = [0, 1];
-    /** Whether moves are ignored. */
-    this.frozen = false;
-    /** The latent coordinate at the edge of the hover square. */
-    this.range = 1;
-    /** The point in latent space. Never written to: every change is a new array. @type {Float32Array<ArrayBuffer>} */
-    this.z = this.#nextFace();
+    noise.checkSeed(seed);
+    this.#state = {
+      z: noise.normal(seed, 0, 1, this.latentSize),
+      seed,
+      facesDrawn: 1,
+      walkSteps: 0,
+      anchors: 0,
+      origin: [seed, 0],
+      scale: 1,
+      axes: [0, 1],
+      range: 1,
+      frozen: false,
+      locked: new Set(),
+    };
   }
 
   /**
-   * Set the two chosen coordinates from a place in the hover square.
-   *
-   * Bottom-left is (-1, -1), top-right (1, 1); the place times `range` is the coordinate. Ignored while frozen.
-   * @param {number} x
-   * @param {number} y
+   * A session that begins at a whole state, with nothing to undo.
+   * @param {Shape} model
+   * @param {State} state
    */
-  move(x, y) {
-    if (!Number.isFinite(x) || !Number.isFinite(y)) {
-      throw new RangeError(`move to (${x}, ${y}): must be finite numbers, in the square from -1 to 1`);
-    }
-    if (this.frozen) return;
-    this.beginGesture();
-    const z = this.z.slice();
-    z[this.dimensions[this.axes[0]]] = x * this.range;
-    z[this.dimensions[this.axes[1]]] = y * this.range;
-    this.z = z;
+  static from(model, state) {
+    const session = new Session(model, state.seed);
+    session.restore(state);
+    session.#past = [];
+    return session;
   }
 
-  /**
-   * Choose the dimensions under the mouse, x then y. Coordinates set before stay as they are.
-   * @param {number} dimension0
-   * @param {number} dimension1
-   */
-  select(dimension0, dimension1) {
-    this.#latent(dimension0);
-    this.#latent(dimension1);
-    if (dimension0 === dimension1) {
-      throw new RangeError(`dimensions ${dimension0} and ${dimension1}: must be two different ones`);
-    }
-    this.#remember();
-    this.axes = [dimension0, dimension1];
+  // --- what is shown
+
+  /** All of it, as one value that never changes; `restore` brings it back. */
+  get state() {
+    return this.#state;
   }
 
-  /** Freeze the face, so that moves are ignored, or unfreeze it. */
-  toggleFreeze() {
-    this.frozen = !this.frozen;
-    this.#gesture = false;
+  /** The point in latent space. Never written to: every change is a new array. */
+  get z() {
+    return this.#state.z;
   }
 
-  /**
-   * Another face at random; with a seed, that seed's first. Axes, range and frozen stay as they are.
-   * @param {number} [seed]
-   */
-  shuffle(seed) {
-    if (seed !== undefined) {
-      this.seed = noise.checkSeed(seed);
-      this.facesDrawn = 0;
-      this.walkSteps = 0;
-    }
-    this.#remember();
-    this.z = this.#nextFace();
+  /** Whose faces `shuffle` shows. */
+  get seed() {
+    return this.#state.seed;
+  }
+
+  /** The number of the face that `shuffle` shows next. */
+  get facesDrawn() {
+    return this.#state.facesDrawn;
+  }
+
+  /** The number of the random walk's next step. */
+  get walkSteps() {
+    return this.#state.walkSteps;
+  }
+
+  /** The random face that this one set out from, as [seed, number], or `null`: the average face. */
+  get origin() {
+    return this.#state.origin;
+  }
+
+  /** How far from the average face it is, in parts of the distance at which it was drawn. */
+  get scale() {
+    return this.#state.scale;
+  }
+
+  /** The dimensions under the mouse, x then y: numbers into `dimensions`. */
+  get axes() {
+    return this.#state.axes;
+  }
+
+  /** The latent coordinate at the edge of the hover square. */
+  get range() {
+    return this.#state.range;
+  }
+
+  /** Whether moves are ignored. */
+  get frozen() {
+    return this.#state.frozen;
+  }
+
+  /** The dimensions that no verb moves. */
+  get locked() {
+    return this.#state.locked;
+  }
+
+  /** Whether there is something to undo. */
+  get canUndo() {
+    return this.#past.length > 0;
+  }
+
+  /** Whether there is something to redo. */
+  get canRedo() {
+    return this.#future.length > 0;
   }
 
   /**
@@ -121,33 +173,101 @@ export class Session {
     return dimension === undefined ? this.z.slice() : this.z[this.#latent(dimension)];
   }
 
+  // --- verbs
+
   /**
-   * `set(dimension, value)` sets one coordinate, `set(z)` the whole point. Works while frozen, too.
-   * @param {number | ArrayLike<number>} target
-   * @param {number} [value]
+   * Set the two chosen coordinates from a place in the hover square.
+   *
+   * Bottom-left is (-1, -1), top-right (1, 1); the place times `range` is the coordinate. Ignored while frozen. A run of
+   * moves is undone as one.
+   * @param {number} x
+   * @param {number} y
    */
-  set(target, value) {
-    const z = typeof target === "number" ? this.z.slice() : Float32Array.from(target);
-    if (typeof target === "number") {
-      if (value === undefined || !Number.isFinite(value)) {
-        throw new RangeError(`coordinate ${value}: must be a finite number`);
-      }
-      z[this.#latent(target)] = value;
-    } else {
-      this.#check(z);
-    }
-    this.#remember();
-    this.z = z;
+  move(x, y) {
+    if (!Number.isFinite(x) || !Number.isFinite(y)) throw new RangeError(say("move", { x, y }));
+    if (this.frozen) return;
+    const [across, up] = this.axes.map((axis) => this.dimensions[axis]);
+    this.#write({ z: this.#with({ [across]: x * this.range, [up]: y * this.range }) }, "move");
   }
 
   /**
-   * Set the latent coordinate at the edge of the hover square, from 0.25 to 4.
+   * Choose the dimensions under the mouse, x then y. Coordinates set before stay as they are.
+   * @param {number} first
+   * @param {number} second
+   */
+  select(first, second) {
+    this.#latent(first);
+    this.#latent(second);
+    if (first === second) throw new RangeError(say("same", { first, second }));
+    this.#write({ axes: [first, second] });
+  }
+
+  /** Freeze the face, so that moves are ignored, or unfreeze it. */
+  toggleFreeze() {
+    this.#write({ frozen: !this.frozen });
+  }
+
+  /**
+   * Lock a dimension, so that no verb moves it, or unlock it.
+   * @param {number} dimension
+   */
+  toggleLock(dimension) {
+    this.#latent(dimension);
+    const locked = new Set(this.locked);
+    if (!locked.delete(dimension)) locked.add(dimension);
+    this.#write({ locked });
+  }
+
+  /**
+   * Another face at random; with a seed, that seed's first. Axes, range, frozen and locked stay as they are.
+   * @param {number} [seed]
+   */
+  shuffle(seed) {
+    const counts = seed === undefined ? {} : { walkSteps: 0, anchors: 0 };
+    const [whose, number] = seed === undefined ? [this.seed, this.facesDrawn] : [noise.checkSeed(seed), 0];
+    const z = noise.normal(whose, number, 1, this.latentSize);
+    this.#write({ z, seed: whose, facesDrawn: number + 1, origin: [whose, number], scale: 1, ...counts });
+  }
+
+  /** Every coordinate to 0: the average face. */
+  reset() {
+    this.#write({ z: new Float32Array(this.latentSize), origin: null, scale: 1 });
+  }
+
+  /**
+   * `set(dimension, value)` sets one coordinate, `set(z)` the whole point. Works while frozen, too.
+   *
+   * With a `gesture`, any word, a run of them with the same word is undone as one.
+   * @param {number | ArrayLike<number>} target
+   * @param {number | null} [value]
+   * @param {string | null} [gesture]
+   */
+  set(target, value = null, gesture = null) {
+    if (typeof target !== "number") return this.#write({ z: this.#point(target), scale: 1 }, gesture);
+    const latent = this.#latent(target);
+    if (this.locked.has(target)) throw new RangeError(say("locked", { dimension: target }));
+    this.#write({ z: this.#with({ [latent]: value ?? NaN }) }, gesture);
+  }
+
+  /**
+   * Set the whole point, what it set out from, and whether it is frozen (`null`: as it is), as one step.
+   * @param {ArrayLike<number>} z
+   * @param {readonly [number, number] | null} [origin]
+   * @param {number} [scale]
+   * @param {boolean | null} [frozen]
+   */
+  show(z, origin = null, scale = 1, frozen = null) {
+    this.#write({ z: this.#point(z), origin, scale, frozen: frozen ?? this.frozen });
+  }
+
+  /**
+   * Set the latent coordinate at the edge of the hover square, from 0.25 to 4. A run of them is undone as one.
    * @param {number} value
    */
   setRange(value) {
     const [low, high] = RANGE_LIMITS;
-    if (!(value >= low && value <= high)) throw new RangeError(`range ${value}: must be from ${low} to ${high}`);
-    this.range = value;
+    if (!(value >= low && value <= high)) throw new RangeError(say("range", { value, low, high }));
+    this.#write({ range: value }, "range");
   }
 
   /**
@@ -155,32 +275,62 @@ export class Session {
    * @param {number} steps
    */
   widen(steps) {
+    if (!Number.isFinite(steps)) throw new RangeError(say("widen", { steps }));
     const [low, high] = RANGE_LIMITS;
-    this.range = Math.min(Math.max(this.range * 1.1 ** steps, low), high);
-    if (Math.abs(this.range - 1) < 1e-6) this.range = 1;
+    const wider = this.range * 1.1 ** Math.min(Math.max(steps, -100), 100);
+    this.#write({ range: Math.min(Math.max(Math.floor(wider * 1e6 + 0.5) / 1e6, low), high) }, "range");
   }
 
-  /** One step of the 2014 random walk: one of the dimensions, half a unit up or down. */
+  /**
+   * Put the face further from the average face or nearer, from 0.1 to 2 times the distance at which it was drawn.
+   *
+   * A run of them is undone as one, and going back to 1 brings back every coordinate.
+   * @param {number} value
+   */
+  setScale(value) {
+    const [low, high] = SCALE_LIMITS;
+    if (!(value >= low && value <= high)) throw new RangeError(say("scale", { value, low, high }));
+    const start = this.#originPoint();
+    const { scale } = this;
+    const z = Float64Array.from(this.z, (coordinate, k) =>
+      coordinate === Math.fround(start[k] * scale) ? start[k] * value : coordinate * (value / scale),
+    );
+    this.#write({ z, scale: value }, "scale");
+  }
+
+  /**
+   * One step of the 2014 random walk: one of the dimensions, half a unit up or down. A run is undone as one.
+   *
+   * Steps that fall on a locked dimension are passed over; where all are locked, nothing moves.
+   */
   walk() {
-    this.beginGesture();
-    const draw = noise.whole(this.seed, this.walkSteps, 2 * this.dimensions.length);
-    this.walkSteps += 1;
-    const latent = this.dimensions[draw >> 1];
-    const z = this.z.slice();
-    let step = draw % 2 ? WALK_STEP : -WALK_STEP;
-    if (Math.abs(Math.fround(z[latent] + step)) > WALK_LIMIT) {
-      step = z[latent] < 0 || Object.is(z[latent], -0) ? WALK_STEP : -WALK_STEP;
+    for (let steps = this.walkSteps; steps < this.walkSteps + WALK_TRIES; steps++) {
+      const draw = noise.whole(this.seed, steps, 2 * this.dimensions.length);
+      if (this.locked.has(draw >> 1)) continue;
+      const latent = this.dimensions[draw >> 1];
+      const here = this.z[latent];
+      let step = draw % 2 ? WALK_STEP : -WALK_STEP;
+      if (Math.abs(Math.fround(here + step)) > WALK_LIMIT) {
+        step = here < 0 || Object.is(here, -0) ? WALK_STEP : -WALK_STEP;
+      }
+      return this.#write({ z: this.#with({ [latent]: Math.fround(here + step) }), walkSteps: steps + 1 }, "walk");
     }
-    z[latent] += step;
-    this.z = z;
   }
 
-  /** Let what follows, moves or steps of a walk, be undone as one. */
-  beginGesture() {
-    if (!this.#gesture) {
-      this.#remember();
-      this.#gesture = true;
-    }
+  /**
+   * Go on along a smooth, endless way through the seed's random faces, `steps` times the way to the next one.
+   *
+   * It begins at the face that is shown. A run of them is undone as one; any other verb ends it. The formula is in the
+   * twin.
+   * @param {number} steps
+   */
+  glide(steps) {
+    if (!(Number.isFinite(steps) && steps >= 0)) throw new RangeError(say("glide", { steps }));
+    const [start, first, before] = this.#glide ?? [this.z, this.#state.anchors, 0];
+    const at = before + steps;
+    const [z, anchors] = this.#gliding(start, first, at);
+    this.#write({ z, scale: 1, anchors }, "glide");
+    this.#glide = [start, first, at];
   }
 
   /**
@@ -188,12 +338,28 @@ export class Session {
    * @param {ArrayLike<number>} z
    */
   settle(z) {
-    this.beginGesture();
-    this.z = Float32Array.from(z);
-    this.#gesture = false;
+    this.#write({ z: this.#point(z) }, "walk");
+    this.endGesture();
   }
 
-  /** Go back before the last action; a run of moves counts as one. Returns whether there was one. */
+  /** Let what follows be undone by itself, of whatever kind it is. */
+  endGesture() {
+    this.#gesture = this.#glide = null;
+  }
+
+  /**
+   * Show a whole state, its locks included: one that `state` gave, or that a link says.
+   * @param {State} state
+   */
+  restore(state) {
+    this.#write({ ...state }, null, false);
+  }
+
+  /**
+   * Go back before the last action; a run of moves counts as one. Returns whether there was one.
+   *
+   * All that a person set comes back: the face, its seed and number, axes, range, frozen, locks.
+   */
   undo() {
     return this.#travel(this.#past, this.#future);
   }
@@ -203,15 +369,7 @@ export class Session {
     return this.#travel(this.#future, this.#past);
   }
 
-  /** Whether there is something to undo. */
-  get canUndo() {
-    return this.#past.length > 0;
-  }
-
-  /** Whether there is something to redo. */
-  get canRedo() {
-    return this.#future.length > 0;
-  }
+  // --- a face as a file
 
   /**
    * The face as JSON-ready values, as the window saves it; `fromObject` brings back exactly this `z`.
@@ -225,20 +383,9 @@ export class Session {
       axes: [...this.axes],
       frozen: this.frozen,
       range: this.range,
+      locked: [...this.locked].sort((a, b) => a - b),
       z: Array.from(this.z, shortest),
     };
-  }
-
-  /**
-   * A new session that shows a face from `toObject`, or a file that the window saved.
-   * @param {Shape} model
-   * @param {any} object
-   */
-  static fromObject(model, object) {
-    const session = new Session(model);
-    session.fromObject(object);
-    session.#past = [];
-    return session;
   }
 
   /**
@@ -246,62 +393,136 @@ export class Session {
    * @param {any} face
    */
   fromObject(face) {
-    if (typeof face !== "object" || face === null || face.format !== FACE_FORMAT) {
-      throw new RangeError("is not a face saved by morphing-faces");
-    }
+    if (typeof face !== "object" || face === null || face.format !== FACE_FORMAT) throw new RangeError(say("face", {}));
     if (face.version !== FACE_VERSION) {
-      throw new RangeError(`has version ${face.version}, this program reads ${FACE_VERSION}: update morphing-faces`);
+      throw new RangeError(say("face version", { found: short(face.version), version: FACE_VERSION }));
     }
     if (face.bundle !== this.bundleName) {
-      throw new RangeError(`is a face of bundle '${face.bundle}', this is '${this.bundleName}': open it with that one`);
+      throw new RangeError(say("face bundle", { found: short(face.bundle), bundle: this.bundleName }));
     }
-    const { z: values, axes, range, frozen } = face;
-    if (!Array.isArray(values) || !Array.isArray(axes) || typeof range !== "number" || typeof frozen !== "boolean") {
-      throw new RangeError("lacks z, axes, range or frozen, or one is not of its kind");
-    }
-    const z = Float32Array.from(values, (value) => (typeof value === "number" ? value : NaN));
-    if (z.length !== this.latentSize || !z.every(Number.isFinite)) {
-      throw new RangeError(`has ${z.length} coordinates, expected ${this.latentSize}, all finite`);
+    const { z: values, axes, range, frozen, locked = [] } = face;
+    const lists = [values, axes, locked].every(Array.isArray);
+    if (!lists || typeof range !== "number" || typeof frozen !== "boolean") throw new RangeError(say("face fields", {}));
+    const z = Float64Array.from(values, (value) => (typeof value === "number" ? value : NaN));
+    if (z.length !== this.latentSize || !z.every(isWithin)) {
+      const [count, size, limit] = [z.length, this.latentSize, COORDINATE_LIMIT];
+      throw new RangeError(say("face z", { count, size, limit }));
     }
     const last = this.dimensions.length - 1;
-    const [x, y] = axes;
-    if ([x, y].some((axis) => !Number.isInteger(axis) || axis < 0 || axis > last) || x === y) {
-      throw new RangeError(`has axes [${axes}], expected two different ones from 0 to ${last}`);
+    if (axes.length !== 2 || !different(axes, last)) throw new RangeError(say("face axes", { axes: short(axes), last }));
+    const [low, high] = RANGE_LIMITS;
+    if (!(range >= low && range <= high)) throw new RangeError(say("face range", { value: range, low, high }));
+    if (!different(locked, last)) throw new RangeError(say("face locked", { locked: short(locked), last }));
+    this.#write({ z, scale: 1, axes: [axes[0], axes[1]], range, frozen, locked: new Set(locked) }, null, false);
+  }
+
+  // --- inside
+
+  /**
+   * The one door through which the state changes.
+   *
+   * A new `z` is cast to float32 and checked; where `masked`, `#masked` keeps what must stay. What was there is
+   * remembered, once for a run of the same gesture; where nothing changes, nothing is.
+   * @param {Partial<Omit<State, "z"> & {z: Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>}>} changes
+   * @param {string | null} [gesture]
+   * @param {boolean} [masked]
+   */
+  #write(changes, gesture = null, masked = true) {
+    const state = { ...this.#state, ...changes, z: this.z };
+    if (changes.z) {
+      const wrong = changes.z.find((value) => !isWithin(value));
+      if (wrong !== undefined) throw new RangeError(say("coordinate", { value: wrong, limit: COORDINATE_LIMIT }));
+      const z = Float32Array.from(changes.z);
+      if (masked) this.#masked(z);
+      if (!z.every((value, k) => value === this.z[k])) state.z = z;
     }
-    if (!(range >= RANGE_LIMITS[0] && range <= RANGE_LIMITS[1])) {
-      throw new RangeError(`has range ${range}, expected ${RANGE_LIMITS[0]} to ${RANGE_LIMITS[1]}`);
+    if (gesture !== "glide") this.#glide = null;
+    if (isSame(state, this.#state)) return;
+    if (gesture === null || gesture !== this.#gesture) push(this.#past, this.#state);
+    this.#future = [];
+    this.#gesture = gesture;
+    this.#state = state;
+  }
+
+  /**
+   * Change a point to the one of all that respects what the person holds on to, nearest to it.
+   * @param {Float32Array} z
+   */
+  #masked(z) {
+    for (const dimension of this.locked) z[this.dimensions[dimension]] = this.z[this.dimensions[dimension]];
+  }
+
+  /** @param {ArrayLike<number>} target */
+  #point(target) {
+    const z = Float64Array.from(target);
+    if (z.length !== this.latentSize || !z.every(isWithin)) {
+      throw new RangeError(say("point", { shape: `(${z.length},)`, size: this.latentSize, limit: COORDINATE_LIMIT }));
     }
-    this.#remember();
-    this.z = z;
-    this.axes = [x, y];
-    this.range = range;
-    this.frozen = frozen;
+    return z;
+  }
+
+  /**
+   * The point with some of its coordinates changed, float64, so that nothing overflows before it is checked.
+   * @param {Record<number, number>} coordinates
+   */
+  #with(coordinates) {
+    const z = Float64Array.from(this.z);
+    for (const [latent, value] of Object.entries(coordinates)) z[Number(latent)] = value;
+    return z;
+  }
+
+  #originPoint() {
+    return this.origin ? noise.normal(...this.origin, 1, this.latentSize) : new Float32Array(this.latentSize);
+  }
+
+  /**
+   * The point of a glide, and the first anchor that it has not used.
+   * @param {Float32Array<ArrayBuffer>} start
+   * @param {number} first
+   * @param {number} at
+   * @returns {[Float64Array<ArrayBuffer>, number]}
+   */
+  #gliding(start, first, at) {
+    const step = Math.floor(at);
+    const angle = ((at - step) * Math.PI) / 2;
+    const [sine, cosine, root] = [Math.sin(angle), Math.cos(angle), Math.sqrt(6)];
+    const [a, b, c, d] = [-1, 0, 1, 2].map((k) => this.#anchor(step + k, start, first));
+    const z = Float64Array.from(a, (value, k) => {
+      const so = (1 - sine) * value + (1 + cosine) * b[k];
+      return (so + (1 + sine) * c[k] + (1 - cosine) * d[k]) / root;
+    });
+    return [z, first + step + 3];
+  }
+
+  /** Random faces that a glide goes through; each is used for four steps of its way. @type {Map<string, Float32Array>} */
+  #anchors = new Map();
+
+  /**
+   * @param {number} number 0 is the one that puts the beginning at the face that was shown
+   * @param {Float32Array} start that face
+   * @param {number} first the row of the random numbers for anchor -1
+   * @returns {Float32Array | Float64Array}
+   */
+  #anchor(number, start, first) {
+    if (number === 0) {
+      const [before, after] = [this.#anchor(-1, start, first), this.#anchor(1, start, first)];
+      return Float64Array.from(start, (value, k) => (Math.sqrt(6) * value - before[k] - after[k]) / 2);
+    }
+    const row = first + Math.max(number, 0);
+    const key = `${this.seed} ${row}`;
+    const anchor = this.#anchors.get(key) ?? noise.normal(this.seed, row, 1, this.latentSize, GLIDE);
+    if (this.#anchors.size > 8) this.#anchors.clear();
+    this.#anchors.set(key, anchor);
+    return anchor;
   }
 
   /** @param {number} dimension */
   #latent(dimension) {
     const last = this.dimensions.length - 1;
     if (!Number.isInteger(dimension) || dimension < 0 || dimension > last) {
-      throw new RangeError(`dimension ${dimension}: dimensions are whole numbers from 0 to ${last}`);
+      throw new RangeError(say("dimension", { dimension, last }));
     }
     return this.dimensions[dimension];
-  }
-
-  /** @param {Float32Array} z */
-  #check(z) {
-    if (z.length !== this.latentSize || !z.every(Number.isFinite)) {
-      throw new RangeError(`z has ${z.length} coordinates, expected ${this.latentSize}, all finite`);
-    }
-  }
-
-  #nextFace() {
-    return noise.normal(this.seed, this.facesDrawn++, 1, this.latentSize);
-  }
-
-  #remember() {
-    this.#past.push({ z: this.z, axes: this.axes });
-    this.#future = [];
-    this.#gesture = false;
   }
 
   /**
@@ -309,14 +530,62 @@ export class Session {
    * @param {State[]} target
    */
   #travel(source, target) {
-    this.#gesture = false;
+    this.endGesture();
     const state = source.pop();
     if (!state) return false;
-    target.push({ z: this.z, axes: this.axes });
-    this.z = state.z;
-    this.axes = state.axes;
+    push(target, this.#state);
+    this.#state = state;
     return true;
   }
+}
+
+/** @param {number} value */
+function isWithin(value) {
+  return Math.abs(value) <= COORDINATE_LIMIT;
+}
+
+/**
+ * @param {State[]} states
+ * @param {State} state
+ */
+function push(states, state) {
+  states.push(state);
+  if (states.length > UNDO_STEPS) states.shift();
+}
+
+/**
+ * Whether two states hold the same. `#write` keeps the array of an unchanged point.
+ * @param {State} a
+ * @param {State} b
+ */
+function isSame(a, b) {
+  const keys = /** @type {const} */ (["z", "seed", "facesDrawn", "walkSteps", "anchors", "scale", "range", "frozen"]);
+  return (
+    keys.every((key) => a[key] === b[key]) &&
+    String(a.origin) === String(b.origin) &&
+    String(a.axes) === String(b.axes) &&
+    a.locked.size === b.locked.size &&
+    [...a.locked].every((dimension) => b.locked.has(dimension))
+  );
+}
+
+/**
+ * Whether they are whole numbers from 0 to `last`, no two the same.
+ * @param {unknown[]} numbers
+ * @param {number} last
+ */
+function different(numbers, last) {
+  const whole = numbers.every((number) => Number.isInteger(number) && Number(number) >= 0 && Number(number) <= last);
+  return whole && new Set(numbers).size === numbers.length;
+}
+
+/**
+ * A value of a file in a message, not too long for a line.
+ * @param {unknown} value
+ */
+function short(value) {
+  const text = String(value).replace(/\s+/g, " ").trim();
+  return text.length <= 40 ? text : `${text.slice(0, 37)}...`;
 }
 
 /**

@@ -94,7 +94,7 @@ export class Tools {
   async copyLink() {
     const { app } = this;
     app.act(() => undefined); // a walk ends where it is seen to be
-    history.replaceState(null, "", `#${link.write(app.session, app.shape)}`);
+    history.replaceState(null, "", `#${link.write(app.session.state, app.shape)}`);
     try {
       await navigator.clipboard.writeText(location.href);
       app.tell("The link is copied.");
@@ -126,8 +126,9 @@ export class Tools {
 
   get #stem() {
     const { session, shape, bundle } = this.app;
-    const { face, changed } = link.nearest(session, shape);
-    return changed.length > shape.dimensions.length ? bundle : `${bundle}-${session.seed}-${face}`;
+    const changed = link.differing(session.state, shape);
+    const near = session.origin && changed.length <= shape.dimensions.length;
+    return near ? `${bundle}-${session.origin.join("-")}` : bundle;
   }
 
   #build() {
@@ -168,9 +169,10 @@ export class Tools {
   /** Which of the seed's faces is shown, and how far from it. */
   #whichFace() {
     const { session, shape } = this.app;
-    const { face, changed } = link.nearest(session, shape);
-    if (changed.length > shape.dimensions.length) return "a face of no seed";
-    return changed.length ? `face ${face}, ${changed.length} moved` : `face ${face}`;
+    const changed = link.differing(session.state, shape);
+    if (changed.length > shape.dimensions.length) return "your own face";
+    const face = session.origin ? `face ${session.origin[1]}` : "the average face";
+    return changed.length ? `${face}, ${changed.length} moved` : face;
   }
 
   #showFilm() {

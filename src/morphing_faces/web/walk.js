@@ -1,11 +1,12 @@
 /** The 2014 random walk as it is seen: from step to step, slow at both ends. */
 
 import { ease } from "./morph.js";
+import { WALK_SECONDS } from "./rules.js";
 
-/** @typedef {import("./locks.js").LockableSession} LockableSession */
+/** @typedef {import("./session.js").Session} Session */
 
 /** One step, from standstill to standstill, in ms. */
-const STEP = 450;
+const STEP = 1000 * WALK_SECONDS;
 
 export class Walk {
   /** Where the running step began, and when. @type {{z: Float32Array<ArrayBuffer>, when: number} | null} */
@@ -15,7 +16,7 @@ export class Walk {
     return this.#from !== null;
   }
 
-  /** @param {LockableSession} session */
+  /** @param {Session} session */
   start(session) {
     this.#from = { z: session.z, when: performance.now() };
     session.endGesture();
@@ -24,7 +25,7 @@ export class Walk {
 
   /**
    * The point between the last step and the next; takes the next step when it has arrived.
-   * @param {LockableSession} session
+   * @param {Session} session
    * @returns {Float32Array<ArrayBuffer>}
    */
   now(session) {
@@ -39,7 +40,7 @@ export class Walk {
     return z.map((value, k) => value + t * (session.z[k] - value));
   }
 
-  /** @param {LockableSession} session */
+  /** @param {Session} session */
   stop(session) {
     if (!this.#from) return;
     const here = this.now(session);

@@ -1,0 +1,58 @@
+"""What the two twins of the session share: its limits, its streams of random numbers, and what it says.
+
+``web/rules.js`` is written from this module by ``scripts/rules.py``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+FACE_FORMAT, FACE_VERSION = "morphing-faces face", 1
+
+SEED_LIMIT = 2**32 - 1  # seeds are whole numbers from 0 to this, so that they fit a link
+FACES, WALK, NOISE, GLIDE = 0, 1, 2, 3  # streams of random numbers: what they are for
+
+COORDINATE_LIMIT = 100.0  # no coordinate is further from 0: far beyond any face, and safe in float32
+RANGE_LIMITS = (0.25, 4.0)  # how far from 0 the edge of the hover square may be
+SCALE_LIMITS = (0.1, 2.0)  # the distance from the average face, in parts of what it was when the face was drawn
+WALK_STEP = 0.5  # the 2014 random walk: one dimension at a time, this far up or down
+WALK_LIMIT = 2.5  # it turns back here: beyond, no face is typical
+WALK_TRIES = 200  # steps of the walk that may fall on locked dimensions before one that counts
+UNDO_STEPS = 200  # the oldest are forgotten
+
+WALK_SECONDS = 0.45  # one step of the walk, from standstill to standstill
+GLIDE_SECONDS = 4.0  # the glide's way from one random face to the next
+
+MESSAGES = {
+    "seed": "seed {seed}: must be a whole number from 0 to {last}",
+    "move": "move to ({x}, {y}): must be finite numbers, in the square from -1 to 1",
+    "coordinate": "coordinate {value}: must be a finite number from -{limit} to {limit}",
+    "point": "z has shape {shape}, expected ({size},), all finite and from -{limit} to {limit}",
+    "dimension": "dimension {dimension}: dimensions are whole numbers from 0 to {last}",
+    "same": "dimensions {first} and {second}: must be two different ones",
+    "locked": "dimension {dimension} is locked: unlock it first",
+    "range": "range {value}: must be from {low} to {high}",
+    "widen": "widen by {steps} steps: must be a finite number",
+    "scale": "scale {value}: must be from {low} to {high}",
+    "glide": "glide by {steps}: must be a finite number, 0 or more",
+    "face": "is not a face saved by morphing-faces",
+    "face version": "has version {found}, this program reads {version}: update morphing-faces",
+    "face bundle": "is a face of bundle '{found}', this is '{bundle}': open it with that one",
+    "face fields": "lacks z, axes, range or frozen, or one is not of its kind",
+    "face z": "has {count} coordinates, expected {size}, all finite and from -{limit} to {limit}",
+    "face axes": "has axes {axes}, expected two different ones from 0 to {last}",
+    "face range": "has range {value}, expected {low} to {high}",
+    "face locked": "has locked {locked}, expected different dimensions from 0 to {last}",
+}
+
+
+def say(key: str, **values: object) -> str:
+    """A message, its values filled in; whole floats are written without ``.0``, as JavaScript does."""
+    return MESSAGES[key].format_map({name: _plain(value) for name, value in values.items()})
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_plain, value))
+    if isinstance(value, str):
+        return value
+    text = repr(float(value)) if isinstance(value, float) else repr(value)
+    return text.removesuffix(".0")

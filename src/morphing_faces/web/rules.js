@@ -1,0 +1,53 @@
+/**
+ * What the two twins of the session share: its limits, its streams of random numbers, and what it says.
+ *
+ * Written by scripts/rules.py from rules.py: change that, not this.
+ */
+
+export const FACE_FORMAT = "morphing-faces face";
+export const FACE_VERSION = 1;
+export const SEED_LIMIT = 4294967295;
+export const FACES = 0;
+export const WALK = 1;
+export const NOISE = 2;
+export const GLIDE = 3;
+export const COORDINATE_LIMIT = 100.0;
+export const RANGE_LIMITS = /** @type {const} */ ([0.25, 4.0]);
+export const SCALE_LIMITS = /** @type {const} */ ([0.1, 2.0]);
+export const WALK_STEP = 0.5;
+export const WALK_LIMIT = 2.5;
+export const WALK_TRIES = 200;
+export const UNDO_STEPS = 200;
+export const WALK_SECONDS = 0.45;
+export const GLIDE_SECONDS = 4.0;
+export const MESSAGES = {
+  "seed": "seed {seed}: must be a whole number from 0 to {last}",
+  "move": "move to ({x}, {y}): must be finite numbers, in the square from -1 to 1",
+  "coordinate": "coordinate {value}: must be a finite number from -{limit} to {limit}",
+  "point": "z has shape {shape}, expected ({size},), all finite and from -{limit} to {limit}",
+  "dimension": "dimension {dimension}: dimensions are whole numbers from 0 to {last}",
+  "same": "dimensions {first} and {second}: must be two different ones",
+  "locked": "dimension {dimension} is locked: unlock it first",
+  "range": "range {value}: must be from {low} to {high}",
+  "widen": "widen by {steps} steps: must be a finite number",
+  "scale": "scale {value}: must be from {low} to {high}",
+  "glide": "glide by {steps}: must be a finite number, 0 or more",
+  "face": "is not a face saved by morphing-faces",
+  "face version": "has version {found}, this program reads {version}: update morphing-faces",
+  "face bundle": "is a face of bundle '{found}', this is '{bundle}': open it with that one",
+  "face fields": "lacks z, axes, range or frozen, or one is not of its kind",
+  "face z": "has {count} coordinates, expected {size}, all finite and from -{limit} to {limit}",
+  "face axes": "has axes {axes}, expected two different ones from 0 to {last}",
+  "face range": "has range {value}, expected {low} to {high}",
+  "face locked": "has locked {locked}, expected different dimensions from 0 to {last}"
+};
+
+/**
+ * A message, its values filled in.
+ * @param {keyof typeof MESSAGES} key
+ * @param {Record<string, unknown>} values
+ * @returns {string}
+ */
+export function say(key, values) {
+  return MESSAGES[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+}
