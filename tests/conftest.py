@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from hand import Hand, follow, open_page
+from morphing_faces.cli import FIRST_SEED
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
@@ -59,6 +62,11 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "faces.npz", images=drawn_faces(500))
     prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=True, progress=False)
     return folder / "prepared"
+
+
+def drawn_face() -> Image.Image:
+    """One of them, larger."""
+    return Image.fromarray(drawn_faces(1, size=96, seed=5)[0])
 
 
 TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps": 400, "warmup": 20, "kl_warmup": 10}
@@ -137,13 +145,12 @@ def display() -> Iterator[str]:
     server.wait(10)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def serve() -> Iterator[Callable[..., str]]:
     """``serve()`` serves the page on a free port and returns its address; ``serve("classic", folder)`` with these bundles."""
     import uvicorn
 
     from morphing_faces import bundle, server
-    from morphing_faces.cli import FIRST_SEED
 
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
@@ -163,7 +170,7 @@ def serve() -> Iterator[Callable[..., str]]:
         thread.join(10)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def launch() -> Iterator[Callable[..., Browser]]:
     """``launch(flag, ...)`` starts the system's Chromium, without a window."""
     path = needed("chromium")
@@ -186,7 +193,7 @@ def launch() -> Iterator[Callable[..., Browser]]:
             program.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(launch: Callable[..., Browser]) -> Browser:
     """Chromium without a GPU."""
     return launch("--disable-gpu")
@@ -236,3 +243,59 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     with visits(browser) as (go, errors):
         yield go
     assert not errors, "\n".join(errors)
+
+
+@pytest.fixture(scope="session")
+def address(serve: Callable[..., str], tiny_bundle: Path) -> str:
+    """The page with a tiny model and ``classic``."""
+    return serve(tiny_bundle, "classic")
+
+
+@pytest.fixture(scope="session")
+def shared(browser: Browser, address: str) -> Iterator[tuple[Hand, list[str]]]:
+    """One page for all tests that leave it as they found it, or that ``hand`` can tidy up after."""
+    with visits(browser) as (go, errors):
+        yield open_page(go, address), errors
+
+
+@pytest.fixture
+def hand(shared: tuple[Hand, list[str]]) -> Iterator[Hand]:
+    """The shared page at its first face: nothing kept, named, locked, held or open."""
+    hand, errors = shared
+    page = hand.page
+    page.mouse.move(2, 2)
+    for dialog in ("#photo", "#help"):
+        hand[dialog].evaluate("dialog => dialog.close()")
+    if hand["#inside"].is_visible():
+        hand.click("#close-inside")
+    page.evaluate("""() => {
+      document.activeElement.blur();
+      for (const button of document.querySelectorAll('#favourites .remove')) button.click();
+      for (const name of document.querySelectorAll('#dimensions .name')) {
+        name.value = '';
+        name.dispatchEvent(new Event('input'));
+      }
+      scrollTo(0, 0);
+    }""")
+    follow(hand, f"bundle=tiny&seed={FIRST_SEED}")
+    hand.at_rest()
+    yield hand
+    assert not errors, "\n".join(errors)
+
+
+@pytest.fixture(scope="session")
+def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in colour, hardly trained."""
+    from morphing_faces.dataset import open_dataset
+    from morphing_faces.prepare import prepare
+    from morphing_faces.train.export import export
+    from morphing_faces.train.loop import train
+    from morphing_faces.train.recipe import from_dict
+
+    folder = tmp_path_factory.mktemp("colour")
+    np.savez(folder / "faces.npz", images=drawn_faces(200))
+    prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=False, progress=False)
+    data = open_dataset(folder / "prepared")
+    train(from_dict({**TINY, "name": "bright", "steps": 60}), data, folder / "run", device="cpu", progress=False)
+    export(folder / "run", data, folder / "bright", licence="drawn faces, no rights reserved", probes=256)
+    return folder / "bright"

@@ -2,167 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import morphing_faces as mf
-from conftest import TINY, drawn_faces, visits
+from conftest import drawn_face
+from hand import PHONE, Hand, Serve, Visit, centre, crop, follow, open_page, pick, picture_file, pixels, row, until
 from morphing_faces import noise
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.render import to_uint8
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Locator, Page
-
-Visit = Callable[..., "Page"]
-Serve = Callable[..., str]
-
-PATIENCE = 60  # seconds; the machines are shared
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
-
-
-def until(check: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if result := check():
-            return result
-        time.sleep(0.03)
-    raise AssertionError(f"not within {PATIENCE} s: {what}")
-
-
-class Hand:
-    """A visitor's hand on the page."""
-
-    def __init__(self, page: Page):
-        self.page = page
-
-    def __getitem__(self, selector: str) -> Locator:
-        return self.page.locator(selector)
-
-    @property
-    def z(self) -> np.ndarray:
-        return np.array(self.page.evaluate("Array.from(morphingFaces.session.z)"), np.float32)
-
-    def state(self, key: str) -> Any:
-        return self.page.evaluate(f"morphingFaces.session.{key}")
-
-    def at_rest(self) -> None:
-        """Wait until the face on the screen is the session's."""
-        until(lambda: self.page.evaluate(UP_TO_DATE), "the face is drawn")
-
-    def hover(self, x: float, y: float) -> None:
-        """Move the mouse to a place in the hover square."""
-        box = self["#face"].bounding_box()
-        assert box
-        self.page.mouse.move(box["x"] + (x + 1) / 2 * box["width"], box["y"] + (1 - y) / 2 * box["height"])
-        self.page.evaluate("new Promise(requestAnimationFrame)")
-        self.at_rest()
-
-    def press(self, key: str) -> None:
-        self.page.keyboard.press(key)
-        self.page.evaluate("new Promise(requestAnimationFrame)")
-
-    def click(self, selector: str) -> None:
-        self[selector].evaluate("one => one.scrollIntoView({ block: 'nearest' })")  # rows out of view are not laid out
-        self.page.click(selector)
-        self.page.evaluate("new Promise(requestAnimationFrame)")
-
-    def slide(self, selector: str, value: float) -> None:
-        """Set a slider as a person does who drags and lets go."""
-        self[selector].fill(str(value))
-        self.page.evaluate("new Promise(requestAnimationFrame)")
-
-    def says(self, words: str, where: str = "#message") -> None:
-        until(lambda: words in self[where].inner_text(), f"{where} says {words!r}, not {self[where].inner_text()!r}")
-
-    def shown(self) -> str:
-        """The pixels on the screen."""
-        self.at_rest()
-        return str(self.page.evaluate("document.getElementById('face').toDataURL()"))
-
-    def decoded(self) -> list[int]:
-        """The pixels of the face as the model decodes it."""
-        script = "morphingFaces.model.decode(morphingFaces.session.z).then((pixels) => Array.from(pixels))"
-        found: list[int] = self.page.evaluate(script)
-        return found
-
-    def download(self, act: Callable[[], Any]) -> tuple[str, bytes]:
-        with self.page.expect_download() as waiting:
-            act()
-        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def address(serve: Serve, tiny_bundle: Path) -> str:
-    return serve(tiny_bundle, "classic")
-
-
-@pytest.fixture(scope="module")
-def shared(browser: Browser, address: str) -> Iterator[tuple[Hand, list[str]]]:
-    """One page for all tests that leave it as they found it, or that ``hand`` can tidy up after."""
-    with visits(browser) as (go, errors):
-        yield open_page(go, address), errors
-
-
-@pytest.fixture
-def hand(shared: tuple[Hand, list[str]]) -> Iterator[Hand]:
-    """The shared page at its first face: nothing kept, named, locked, held or open."""
-    hand, errors = shared
-    page = hand.page
-    page.mouse.move(2, 2)
-    for dialog in ("#photo", "#help"):
-        hand[dialog].evaluate("dialog => dialog.close()")
-    if hand["#explain"].is_visible():
-        hand.click("#close-explain")
-    page.evaluate("""() => {
-      document.activeElement.blur();
-      for (const button of document.querySelectorAll('#favourites .remove')) button.click();
-      for (const name of document.querySelectorAll('#dimensions .name')) {
-        name.value = '';
-        name.dispatchEvent(new Event('input'));
-      }
-      scrollTo(0, 0);
-    }""")
-    follow(hand, f"bundle=tiny&seed={FIRST_SEED}")
-    hand.at_rest()
-    yield hand
-    assert not errors, "\n".join(errors)
-
-
-def follow(hand: Hand, fragment: str) -> None:
-    """Open a link in the same tab."""
-    hand.page.evaluate(
-        """(fragment) => {
-          history.replaceState(null, '', ' ');
-          const heard = new Promise((resolve) => addEventListener('hashchange', resolve, { once: true }));
-          location.hash = fragment;
-          return heard;
-        }""",
-        fragment,
-    )
-    hand["body[data-state=ready]"].wait_for()
-
-
-def open_page(visit: Visit, address: str, **options: Any) -> Hand:
-    hand = Hand(visit(address, **options))
-    hand["body[data-state=ready]"].wait_for()
-    hand.at_rest()
-    return hand
-
 
 # --- the first seconds
 
@@ -326,17 +182,7 @@ def test_on_a_phone_dragging_moves_a_tap_holds_and_the_face_stays_in_view(visit:
     assert box["y"] + box["height"] < 500
 
 
-def centre(locator: Locator) -> tuple[float, float]:
-    box = locator.bounding_box()
-    assert box
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
 # --- the dimensions
-
-
-def row(dimension: int) -> str:
-    return f"#dimensions li:nth-child({dimension + 1})"
 
 
 def test_every_dimension_has_a_slider_its_share_and_its_faces(hand: Hand, tiny_bundle: Path) -> None:
@@ -524,7 +370,7 @@ def test_keys_do_what_the_buttons_do(hand: Hand, tiny_bundle: Path) -> None:
     assert hand["#photo"].is_visible()
     hand.press("Escape")
     hand.press("e")
-    assert hand["#explain"].is_visible()
+    assert hand["#inside"].is_visible()
 
 
 def test_a_picture_is_saved_at_each_size(hand: Hand, tiny_bundle: Path) -> None:
@@ -749,29 +595,6 @@ def test_rubbish_in_the_storage_does_no_harm(visit: Visit, address: str) -> None
 MIDDLE, APART = (0.5, 0.315), 0.385  # the frame, as the README has it
 
 
-def picture_file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    content = io.BytesIO()
-    picture.save(content, kind, **options)
-    return content.getvalue()
-
-
-def pick(hand: Hand, content: bytes, name: str = "photo.png") -> None:
-    kind = "image/jpeg" if name.endswith("jpg") else "image/png"
-    hand["#photo-file"].set_input_files({"name": name, "mimeType": kind, "buffer": content})
-
-
-def crop(hand: Hand) -> np.ndarray:
-    """What the model sees, as it is shown."""
-    return pixels(hand, "#photo-crop")
-
-
-def pixels(hand: Hand, canvas: str) -> np.ndarray:
-    """What a canvas shows, (height, width, 3)."""
-    address = hand[canvas].evaluate("canvas => canvas.toDataURL()")
-    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
-    return np.asarray(picture.convert("RGB"), float)
-
-
 def put_eyes(hand: Hand, left: tuple[float, float], right: tuple[float, float], size: tuple[int, int]) -> None:
     """Drag the dots to places in a photograph of a size."""
     board = hand["#photo-canvas"].bounding_box()
@@ -783,10 +606,6 @@ def put_eyes(hand: Hand, left: tuple[float, float], right: tuple[float, float], 
             board["x"] + x * board["width"] / size[0], board["y"] + y * board["height"] / size[1], steps=3
         )
         hand.page.mouse.up()
-
-
-def drawn_face() -> Image.Image:
-    return Image.fromarray(drawn_faces(1, size=96, seed=5)[0])
 
 
 def test_a_picture_in_the_frame_is_encoded_as_python_does(hand: Hand, tiny_bundle: Path) -> None:
@@ -920,24 +739,6 @@ def test_grey_is_pillows_grey(hand: Hand) -> None:
 # --- colour
 
 
-@pytest.fixture(scope="module")
-def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle in colour, hardly trained."""
-    from morphing_faces.dataset import open_dataset
-    from morphing_faces.prepare import prepare
-    from morphing_faces.train.export import export
-    from morphing_faces.train.loop import train
-    from morphing_faces.train.recipe import from_dict
-
-    folder = tmp_path_factory.mktemp("colour")
-    np.savez(folder / "faces.npz", images=drawn_faces(200))
-    prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=False, progress=False)
-    data = open_dataset(folder / "prepared")
-    train(from_dict({**TINY, "name": "bright", "steps": 60}), data, folder / "run", device="cpu", progress=False)
-    export(folder / "run", data, folder / "bright", licence="drawn faces, no rights reserved", probes=256)
-    return folder / "bright"
-
-
 def test_a_model_in_colour_shows_films_and_encodes_colours(visit: Visit, serve: Serve, colour_bundle: Path) -> None:
     model = mf.load(colour_bundle)
     hand = open_page(visit, serve(colour_bundle))
@@ -963,65 +764,14 @@ def test_a_model_in_colour_shows_films_and_encodes_colours(visit: Visit, serve: 
     np.testing.assert_allclose(hand.z, model.encode(np.asarray(face)).mean[0], atol=0.06)
 
 
-# --- what is a VAE?
-
-
-def test_the_way_from_picture_to_code_to_picture_is_shown(hand: Hand, tiny_bundle: Path) -> None:
-    model = mf.load(tiny_bundle)
-    hand.click("#open-explain")
-    hand["#explain-codes .mu >> nth=28"].wait_for(state="attached")
-    q = model.encode(to_uint8(model.decode(hand.z)))
-    kl = (q.mean**2 + q.std**2 - 1 - np.log(q.std**2)) / 2
-    title = hand["#explain-kl .bar >> nth=0"].evaluate("bar => bar.textContent")
-    here = re.search(r"([\d.]+) nats here", title)
-    assert here
-    assert float(here[1]) == pytest.approx(kl[0, 0], rel=0.1, abs=0.05)
-    words = hand["#explain-axes"].evaluate("plot => plot.textContent")
-    assert f"σ {q.std[0, 0]:.2f}" in words
-    total = re.search(r"in all 32, (\d+)", hand["#explain-kl-text"].inner_text())
-    assert total
-    assert float(total[1]) == pytest.approx(kl.sum(), rel=0.1, abs=1)
-    hand["#open-explain[aria-expanded=true]"].wait_for()
-
-
-def test_noise_moves_the_code_and_without_it_the_mean_is_decoded(hand: Hand) -> None:
-    hand.click("#open-explain")
-    hand["#explain-codes .z >> nth=28"].wait_for(state="attached")
-
-    def heights(kind: str) -> list[float]:
-        script = "dots => dots.map((dot) => Number(dot.getAttribute('cy')))"
-        found: list[float] = hand[f"#explain-codes .{kind}"].evaluate_all(script)
-        return found
-
-    assert heights("z") != heights("mu")
-    drawn = heights("z")
-    hand.click("#new-noise")
-    until(lambda: heights("z") != drawn, "other noise gives another z")
-    hand.slide("#noise", 0)
-    until(lambda: heights("z") == heights("mu"), "without noise z is the mean")
-    calm = pixels(hand, "#explain-out")
-    hand.slide("#noise", 2)
-    until(lambda: np.abs(pixels(hand, "#explain-out") - calm).max() > 3, "noise shows")
-    assert hand["#noise-value"].inner_text() == "2.00 σ"
-    hand.click("#random")
-    until(lambda: np.abs(pixels(hand, "#explain-in") - calm).max() > 8, "the panel follows the face")
-
-
-def test_the_panel_explains_the_persons_photograph_too(hand: Hand) -> None:
-    hand.click("#open-explain")
-    pick(hand, picture_file(drawn_face()))
-    hand["#photo-use:not([disabled])"].wait_for()
-    shown = crop(hand)
-    hand.press("Escape")
-    hand["#explain input[value=photo]"].check()
-    until(lambda: np.abs(pixels(hand, "#explain-in") - shown).max() < 2, "the photograph goes in")
+# --- the text
 
 
 def test_how_it_works_is_the_same_text_and_the_link_leads_there(hand: Hand, visit: Visit, address: str) -> None:
     script = Path(__file__).parents[1] / "scripts" / "how_it_works.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert hand["#explain a"].get_attribute("href") == "how-it-works.html"
+    assert hand["#inside a"].get_attribute("href") == "how-it-works.html"
     page = visit(address + "how-it-works.html")
     assert page.title().startswith("How it works")
     assert page.locator("math").count() > 50
@@ -1104,6 +854,7 @@ def test_nothing_is_asked_of_another_host(visit: Visit, address: str) -> None:
     hand = Hand(page)
     hand["body[data-state=ready]"].wait_for()
     hand.click("#open-explain")
-    hand["#explain-codes .mu >> nth=0"].wait_for(state="attached")
+    hand.click("#tab-price")
+    until(lambda: "through all 32" in hand["#inside-kl-text"].inner_text(), "the encoder is there")
     assert asked
     assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []

@@ -3,9 +3,9 @@
 import { App } from "./app.js";
 import { Dimensions } from "./dimensions.js";
 import { byId, onClick } from "./dom.js";
-import { Explain } from "./explain.js";
 import { Face } from "./face.js";
 import { Favourites } from "./favourites.js";
+import { Inside } from "./inside.js";
 import * as link from "./link.js";
 import { loadModel } from "./model.js";
 import { PhotoDialog } from "./photo-dialog.js";
@@ -37,11 +37,11 @@ const face = new Face(app, dimensions);
 /** @type {Favourites} */
 const favourites = new Favourites(app, () => tools.format);
 const photograph = new PhotoDialog(app);
-const explain = new Explain(app, dimensions, photograph);
+const inside = new Inside(app, dimensions, photograph);
 /** @type {Tools} */
 const tools = new Tools(app, favourites, {
   photograph: () => photograph.open(),
-  explain: () => explain.toggle(),
+  explain: () => inside.toggle(),
   help: () => help.showModal(),
 });
 

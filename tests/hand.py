@@ -1,0 +1,148 @@
+"""A visitor's hand on the page, and what tests of the page share. Nothing waits for a time, only for what is to be seen."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+Visit = Callable[..., "Page"]
+Serve = Callable[..., str]
+
+PATIENCE = 60  # seconds; the machines are shared
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
+
+
+def until(check: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if result := check():
+            return result
+        time.sleep(0.03)
+    raise AssertionError(f"not within {PATIENCE} s: {what}")
+
+
+class Hand:
+    """A visitor's hand on the page."""
+
+    def __init__(self, page: Page):
+        self.page = page
+
+    def __getitem__(self, selector: str) -> Locator:
+        return self.page.locator(selector)
+
+    @property
+    def z(self) -> np.ndarray:
+        return np.array(self.page.evaluate("Array.from(morphingFaces.session.z)"), np.float32)
+
+    def state(self, key: str) -> Any:
+        return self.page.evaluate(f"morphingFaces.session.{key}")
+
+    def at_rest(self) -> None:
+        """Wait until the face on the screen is the session's."""
+        until(lambda: self.page.evaluate(UP_TO_DATE), "the face is drawn")
+
+    def hover(self, x: float, y: float) -> None:
+        """Move the mouse to a place in the hover square."""
+        box = self["#face"].bounding_box()
+        assert box
+        self.page.mouse.move(box["x"] + (x + 1) / 2 * box["width"], box["y"] + (1 - y) / 2 * box["height"])
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+        self.at_rest()
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
+    def click(self, selector: str) -> None:
+        self[selector].evaluate("one => one.scrollIntoView({ block: 'nearest' })")  # rows out of view are not laid out
+        self.page.click(selector)
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
+    def slide(self, selector: str, value: float) -> None:
+        """Set a slider as a person does who drags and lets go."""
+        self[selector].fill(str(value))
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+
+    def says(self, words: str, where: str = "#message") -> None:
+        until(lambda: words in self[where].inner_text(), f"{where} says {words!r}, not {self[where].inner_text()!r}")
+
+    def shown(self) -> str:
+        """The pixels on the screen."""
+        self.at_rest()
+        return str(self.page.evaluate("document.getElementById('face').toDataURL()"))
+
+    def decoded(self) -> list[int]:
+        """The pixels of the face as the model decodes it."""
+        script = "morphingFaces.model.decode(morphingFaces.session.z).then((pixels) => Array.from(pixels))"
+        found: list[int] = self.page.evaluate(script)
+        return found
+
+    def download(self, act: Callable[[], Any]) -> tuple[str, bytes]:
+        with self.page.expect_download() as waiting:
+            act()
+        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def follow(hand: Hand, fragment: str) -> None:
+    """Open a link in the same tab."""
+    hand.page.evaluate(
+        """(fragment) => {
+          history.replaceState(null, '', ' ');
+          const heard = new Promise((resolve) => addEventListener('hashchange', resolve, { once: true }));
+          location.hash = fragment;
+          return heard;
+        }""",
+        fragment,
+    )
+    hand["body[data-state=ready]"].wait_for()
+
+
+def open_page(visit: Visit, address: str, **options: Any) -> Hand:
+    hand = Hand(visit(address, **options))
+    hand["body[data-state=ready]"].wait_for()
+    hand.at_rest()
+    return hand
+
+
+def centre(locator: Locator) -> tuple[float, float]:
+    box = locator.bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def row(dimension: int) -> str:
+    return f"#dimensions li:nth-child({dimension + 1})"
+
+
+def picture_file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    return content.getvalue()
+
+
+def pick(hand: Hand, content: bytes, name: str = "photo.png") -> None:
+    kind = "image/jpeg" if name.endswith("jpg") else "image/png"
+    hand["#photo-file"].set_input_files({"name": name, "mimeType": kind, "buffer": content})
+
+
+def crop(hand: Hand) -> np.ndarray:
+    """What the model sees, as it is shown."""
+    return pixels(hand, "#photo-crop")
+
+
+def pixels(hand: Hand, canvas: str) -> np.ndarray:
+    """What a canvas shows, (height, width, 3)."""
+    address = hand[canvas].evaluate("canvas => canvas.toDataURL()")
+    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    return np.asarray(picture.convert("RGB"), float)
