@@ -15,6 +15,7 @@ import pytest
 import morphing_faces as mf
 from morphing_faces import bundle as bundles
 from morphing_faces.bundle import BundleError
+from morphing_faces.errors import UserError
 
 REMEDIES = ("copy or export the bundle again", "update morphing-faces, or export the bundle")
 
@@ -241,7 +242,7 @@ TWO = [{"latent": 0}, {"latent": 1}]
         ("dimensions", [*TWO, {"latent": True}], "each with another 'latent' from 0 to 31"),
         ("dimensions", [*TWO, {}], "each with another 'latent' from 0 to 31"),
         ("dimensions", [0, 1], "each with another 'latent' from 0 to 31"),
-        ("files", {}, "decoder.onnx, encoder.onnx, golden.json, each with sha256 and bytes"),
+        ("files", {}, "golden.json, each with sha256 and bytes; only encoder.onnx may be missing"),
         ("files", {"decoder.onnx": 1, "encoder.onnx": 2, "golden.json": 3}, "each with sha256 and bytes"),
     ],
 )
@@ -253,6 +254,17 @@ def test_a_value_that_cannot_be_is_refused_with_what_is_allowed(
     assert str(bundle_copy / "manifest.json") in message
     assert f"{key} = {value!r:.80}" in message
     assert allowed in message
+
+
+def test_a_bundle_without_an_encoder_decodes_and_says_what_is_missing(bundle_copy: Path) -> None:
+    files = json.loads((bundle_copy / "manifest.json").read_text())["files"]
+    change(bundle_copy, files={name: entry for name, entry in files.items() if name != "encoder.onnx"})
+    (bundle_copy / "encoder.onnx").unlink()
+    model = mf.load(bundle_copy)
+    assert model.bundle.files == ("decoder.onnx", "golden.json")
+    pictures = model.decode(model.sample(2, seed=0))
+    with pytest.raises(UserError, match="'tiny' has no encoder: adopt it again with --encoder"):
+        model.encode(pictures)
 
 
 def test_a_long_value_does_not_make_a_long_message(bundle_copy: Path) -> None:

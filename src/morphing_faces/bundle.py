@@ -15,6 +15,7 @@ from .files import whole_file
 FORMAT = 1
 DEFAULT = "color"
 FILES = ("decoder.onnx", "encoder.onnx", "golden.json")
+ENCODER = FILES[1]  # the one that may be missing: a decoder can be adopted without it
 SHIPPED = Path(__file__).parent / "bundles"
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -61,6 +62,16 @@ class Bundle:
     def dimensions(self) -> tuple[int, ...]:
         """The latent indices of the interesting dimensions, the one that changes the picture most first."""
         return tuple(entry["latent"] for entry in self.manifest["dimensions"])
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the bundle's files beside its manifest: those of ``FILES`` that it has."""
+        return tuple(name for name in FILES if name != ENCODER or self.has_encoder)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether pictures can be turned into codes."""
+        return ENCODER in self.manifest["files"]
 
     def read(self, name: str) -> bytes:
         """The bytes of one of the bundle's files. Raises ``BundleError`` when it is missing, truncated or altered."""
@@ -162,5 +173,6 @@ def _check_values(path: Path, manifest: dict[str, Any]) -> None:
         and isinstance(entry.get("sha256"), str)
         and isinstance(entry.get("bytes"), int)
         for name in FILES
+        if name != ENCODER or name in manifest["files"]
     )
-    need(good, "files", f"{', '.join(FILES)}, each with sha256 and bytes")
+    need(good, "files", f"{', '.join(FILES)}, each with sha256 and bytes; only {ENCODER} may be missing")

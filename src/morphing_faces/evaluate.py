@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .dataset import Dataset, spread
-from .metrics import Describer, frechet, precision_recall
+from .metrics import Describer, frechet, frechet_error, precision_recall
 from .model import Model
 from .render import to_image, to_uint8
 
@@ -52,6 +52,8 @@ class Settings:
 def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lambda _: None) -> dict[str, Any]:
     """All figures, by name; ``reference`` has those of real pictures and of eigenfaces. ``say`` hears what is under way.
 
+    ``NAME_error`` is the standard error of a figure. A bundle without an encoder has its samples measured, nothing else.
+
     Raises ``ValueError`` when the pictures do not fit the model or none are held out.
     """
     if dataset.image_shape != model.image_shape:
@@ -63,11 +65,12 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
     if len(held_out) < 8 or len(train) < 8:
         raise ValueError(f"{dataset.folder} holds out {len(held_out)} pictures of {len(dataset.images)}: give it more")
     describer = Describer() if settings.faces else None  # what is missing is said before minutes of work, not after
-    say("bounds")
     figures: dict[str, Any] = {"pictures": len(held_out), "seed": settings.seed}
-    figures |= bounds(model, dataset, settings)
-    say("reconstructions")
-    figures |= reconstruction(dataset, held_out, lambda pictures: model.decode(model.encode(pictures).mean))
+    if model.has_encoder:
+        say("bounds")
+        figures |= bounds(model, dataset, settings)
+        say("reconstructions")
+        figures |= reconstruction(dataset, held_out, lambda pictures: model.decode(model.encode(pictures).mean))
     reference: dict[str, Any] = {}
     pca = None
     if settings.eigenfaces:
@@ -85,9 +88,13 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
             precision, recall = precision_recall(seen, own)
             return {
                 "frechet": frechet(seen, own),
+                "frechet_error": frechet_error(seen, own),
                 "precision": precision,
+                "precision_error": _fraction_error(precision, len(own)),
                 "recall": recall,
-                "face_found": describer.found(pictures),
+                "recall_error": _fraction_error(recall, len(seen)),
+                "face_found": (found := describer.found(pictures)),
+                "face_found_error": _fraction_error(found, len(pictures)),
             }
 
         figures["samples"] = settings.samples
@@ -96,11 +103,12 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
         if settings.inception:
             say("Inception")
             figures["inception_frechet"] = inception_frechet(real, made)
-        say("faces of the aggregate posterior")
         chosen = np.sort(rng.choice(train, min(settings.samples, len(train)), replace=False))
-        mean, std = codes(model, dataset, chosen)
-        drawn = mean + std * rng.standard_normal(mean.shape, np.float32)
-        figures["aggregate"] = measured(to_uint8(model.decode(drawn)))
+        if model.has_encoder:
+            say("faces of the aggregate posterior")
+            mean, std = codes(model, dataset, chosen)
+            drawn = mean + std * rng.standard_normal(mean.shape, np.float32)
+            figures["aggregate"] = measured(to_uint8(model.decode(drawn)))
         say("real faces")
         reference["real"] = measured(dataset.images[chosen])
         if pca:
@@ -201,8 +209,12 @@ def reconstruction(dataset: Dataset, rows: np.ndarray, make: Callable[[np.ndarra
             errors.append(float(np.square(x - y).mean()))
             if similarity:
                 similarities.append(similarity(x, y, data_range=1.0, channel_axis=2, win_size=window))
-    figures = {"psnr": -10 * math.log10(max(float(np.mean(errors)), 1e-12))}
-    return figures | ({"ssim": float(np.mean(similarities))} if similarity else {})
+    mean = max(float(np.mean(errors)), 1e-12)
+    decibels = 10 / math.log(10) / mean * _standard_error(np.array(errors))  # the error of a logarithm is relative
+    figures = {"psnr": -10 * math.log10(mean), "psnr_error": decibels}
+    if similarity:
+        figures |= {"ssim": float(np.mean(similarities)), "ssim_error": _standard_error(np.array(similarities))}
+    return figures
 
 
 def inception_frechet(real: np.ndarray, made: np.ndarray) -> float:
@@ -282,6 +294,8 @@ def table(name: str, figures: dict[str, Any]) -> str:
             lines.append(f"{label:<50}" + "".join(f"{cell:>13}" for cell in cells))
     if "aggregate" in figures:
         lines.append("aggregate: latents of training pictures' posteriors in place of the prior's")
+    if "elbo" not in figures:
+        return "\n".join([*lines, "no encoder: no bounds and no reconstructions"])
     lines.append("")
     for key, label in (("elbo", "ELBO"), ("iwae", f"IWAE, k = {figures['iwae_k']}")):
         bits, error = figures[f"{key}_bits_per_dimension"], figures[f"{key}_bits_per_dimension_error"]
@@ -306,6 +320,10 @@ def rounded(figures: Any) -> Any:
 
 def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _fraction_error(fraction: float, count: int) -> float:
+    return math.sqrt(fraction * (1 - fraction) / count)
 
 
 def _parts(rows: np.ndarray, size: int = 256) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from . import bundle as bundles
 from . import noise
 from .bundle import Bundle, BundleError
+from .errors import UserError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,6 +41,7 @@ class Model:
         self.image_shape = bundle.image_shape
         self.latent_size = bundle.latent_size
         self.dimensions = bundle.dimensions
+        self.has_encoder = bundle.has_encoder
         self._decoder = self._start("decoder.onnx", {"u": ["n", self.latent_size]}, {"picture": self._picture_shape})
         self._encoder: onnxruntime.InferenceSession | None = None
 
@@ -76,8 +78,10 @@ class Model:
         """Pictures in the frame, (n, height, width, channels) or one without n -> their approximate posterior.
 
         uint8 in 0 to 255 or float in [0, 1]; a grey picture may lack its last axis. :func:`morphing_faces.photo.frame`
-        resizes a picture of another size. Raises ``ValueError`` on a wrong shape, type or range.
+        resizes a picture of another size. Raises ``ValueError`` on a wrong shape, type or range, and ``UserError`` where
+        the bundle has no encoder.
         """
+        self.need_encoder()
         pictures = self._pictures(np.asarray(images))
         if self._encoder is None:
             codes: dict[str, list[Any]] = {"mean": ["n", self.latent_size], "std": ["n", self.latent_size]}
@@ -88,6 +92,13 @@ class Model:
             part = slice(first, first + CHUNK)
             mean[part], std[part] = self._encoder.run(["mean", "std"], {"picture": pictures[part]})
         return Posterior(mean, std)
+
+    def need_encoder(self) -> None:
+        """Raise ``UserError`` where the bundle has no encoder: nothing can be encoded then."""
+        if not self.has_encoder:
+            raise UserError(
+                f"the bundle {self.name!r} has no encoder: adopt it again with --encoder, or take another bundle"
+            )
 
     @property
     def _picture_shape(self) -> list[Any]:
@@ -148,7 +159,7 @@ def load(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     Raises :class:`morphing_faces.bundle.BundleError`, a ``ValueError``, with one line that says what is wrong.
     """
     bundle = bundles.find(name_or_path)
-    for name in bundles.FILES:
+    for name in bundle.files:
         if name != "decoder.onnx":  # read and checked when the decoder starts
             bundle.read(name)
     return Model(bundle)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import brotli
 
-from . import bundle as bundles
 from .bundle import Bundle
 from .files import must_be_free, whole_folder
 
@@ -103,7 +102,7 @@ def assets(shown: Sequence[Bundle], seed: int) -> dict[str, Asset]:
     index = {"default": names[0], "seed": seed, "names": names}
     found["bundles/index.json"] = Asset(functools.partial(json.dumps(index).encode))
     for name, bundle in zip(names, shown, strict=True):
-        for file in ("manifest.json", *bundles.FILES):
+        for file in ("manifest.json", *bundle.files):
             found[f"bundles/{name}/{file}"] = Asset(path=bundle.folder / file)
         found[f"bundles/{name}/face.png"] = Asset(functools.cache(functools.partial(_first_face, bundle, seed)))
     return found
@@ -144,7 +143,7 @@ def write(out: Path, shown: Sequence[Bundle], seed: int, *, overwrite: bool = Fa
     elif out.exists() and not _made_here(out):
         raise FileExistsError(f"{out} was not made by morphing-faces site: --overwrite leaves it alone; choose another")
     for bundle in shown:
-        for file in bundles.FILES:
+        for file in bundle.files:
             bundle.read(file)  # checks its hash: a damaged model is refused here, not in a visitor's browser
     page = assets(shown, seed)
     with whole_folder(out, overwrite=overwrite) as folder:
