@@ -58,9 +58,20 @@ export async function loadModel(base, { onProgress, signal, backend = "auto" } =
   }
 }
 
+/** How a worker is started. */
+let startWorker = () => new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+
+/**
+ * Start workers otherwise: for a notebook, where this module has no address.
+ * @param {() => Worker} start
+ */
+export function startWorkersWith(start) {
+  startWorker = start;
+}
+
 /** One worker and the requests that it has not yet answered. */
 class Engine {
-  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  #worker = startWorker();
   #next = 0;
   /** @type {Map<number, {resolve: (result: any) => void, reject: (reason: any) => void, onProgress?: OnProgress}>} */
   #waiting = new Map();

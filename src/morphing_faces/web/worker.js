@@ -24,7 +24,13 @@
  */
 
 const FORMAT = 1; // the version of the bundle's format that this page reads
-const RUNTIME = new URL("vendor/onnxruntime-web-1.30.0/", import.meta.url);
+/**
+ * A notebook has no addresses for files: whoever starts the worker there brings them along, as blobs, under a base that is
+ * nowhere. Elsewhere the files are where this one is.
+ * @type {{base: string, blobs: Record<string, string>}}
+ */
+const brought = /** @type {any} */ (self).morphingFacesFiles ?? { base: import.meta.url, blobs: {} };
+const RUNTIME = new URL("vendor/onnxruntime-web-1.30.0/", brought.base);
 /** The parts of the runtime for each back end: the module, what it imports, and the compiled code. */
 const PARTS = {
   wasm: ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"],
@@ -204,7 +210,7 @@ async function wake() {
   ]);
   runtime = imported;
   runtime.env.logLevel = "error";
-  runtime.env.wasm.wasmPaths = { mjs: glue, wasm: binary };
+  runtime.env.wasm.wasmPaths = { mjs: placed(glue), wasm: binary };
   runtime.env.wasm.wasmBinary = wasmBinary;
   runtime.env.wasm.numThreads = threads();
   await (await start(SMALLEST, "the smallest network", ["x"], ["y"])).release();
@@ -239,7 +245,7 @@ async function webGPUIsUsable() {
 
 /** @param {string} address */
 function script(address) {
-  return import(address).catch(() => {
+  return import(placed(address)).catch(() => {
     throw new Failure(`The runtime could not be loaded from ${address}. Check the connection, then reload the page.`);
   });
 }
@@ -297,6 +303,7 @@ async function encode(picture, report) {
 function fetchEncoder(report) {
   if (encoder) return Promise.resolve(new Uint8Array());
   const entry = described().files["encoder.onnx"];
+  if (!entry) return Promise.reject(new Failure("This model has no encoder, so it cannot read a picture. Choose another model."));
   encoderFile ??= new Downloads(report).download(bundleFile("encoder.onnx"), entry, "the encoder");
   encoderFile.catch(() => (encoderFile = undefined));
   return encoderFile;
@@ -429,7 +436,7 @@ async function json(address, what) {
 async function get(address, what, cache) {
   let response;
   try {
-    response = await fetch(address, { cache });
+    response = await fetch(placed(address), { cache });
   } catch {
     throw new Failure(`${what} could not be loaded from ${address}. Check the connection, then reload the page.`);
   }
@@ -437,6 +444,15 @@ async function get(address, what, cache) {
     throw new Failure(`${what} could not be loaded from ${address} (the server said ${response.status}). ${RELOAD}`);
   }
   return response;
+}
+
+/**
+ * Where a file is: as a blob, where it was brought along.
+ * @param {string | URL} address
+ */
+function placed(address) {
+  const { origin, pathname } = new URL(address);
+  return brought.blobs[origin + pathname] ?? String(address);
 }
 
 /** @param {Response} response */
