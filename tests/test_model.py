@@ -117,7 +117,7 @@ model = mf.load()
 session = mf.Session(model)
 session.move(0.5, 0.5)
 assert model.encode(model.decode(session.z)).mean.shape == (1, 400)
-import morphing_faces.cli, morphing_faces.window, morphing_faces.render, morphing_faces.photo
+import morphing_faces.cli, morphing_faces.window, morphing_faces.render, morphing_faces.pictures
 assert not any(name in sys.modules for name in ("torch", "matplotlib"))
 sys.argv = ["morphing-faces", "train", "--recipe", "classic", "--data", ".", "-o", "run"]
 morphing_faces.cli.main()

@@ -369,24 +369,25 @@ def test_what_exists_is_refused_and_untouched(tmp_path: Path) -> None:
 
 
 def test_overwrite_replaces_what_was_there(tmp_path: Path) -> None:
-    prepare(save_faces(tmp_path / "one", FACES[:2]), out=tmp_path / "out")
-    (tmp_path / "out" / "old.txt").write_text("old")
+    (tmp_path / "one").mkdir()
+    np.savez(tmp_path / "one" / "a.npz", images=FACES[:2], smile=np.array([1, 0]))
+    prepare(tmp_path / "one" / "a.npz", out=tmp_path / "out")
     _, data = prepare(save_faces(tmp_path / "two", FACES[2:5]), out=tmp_path / "out", overwrite=True)
     assert np.array_equal(data.images, FACES[2:5])
-    assert not (tmp_path / "out" / "old.txt").exists()
+    assert not (tmp_path / "out" / "labels.csv").exists()
     assert left_in(tmp_path) == ["one", "out", "two"]
 
 
 def stop_at_the_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, seen = preparing.frame, []
+    original, seen = preparing.open_frame, []
 
-    def frame(*arguments: Any) -> np.ndarray:
+    def open_frame(*arguments: Any) -> np.ndarray:
         seen.append(1)
         if len(seen) == 10:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(preparing, "frame", frame)
+    monkeypatch.setattr(preparing, "open_frame", open_frame)
 
 
 def test_an_interrupt_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

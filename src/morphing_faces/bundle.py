@@ -6,19 +6,25 @@ import difflib
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import whole_file
+from .errors import UserError, one_line
+from .files import atomic_write, parse_json, read_bytes, read_json
 
 FORMAT = 1
 DEFAULT = "color"
 FILES = ("decoder.onnx", "encoder.onnx", "golden.json")
 ENCODER = FILES[1]  # the one that may be missing: a decoder can be adopted without it
 SHIPPED = Path(__file__).parent / "bundles"
+REMEDY = "copy or export the bundle again"
+FILE_LIMIT = 512 << 20  # bytes of one file
+MAX_SIDE, MAX_LATENTS = 2048, 16_384
 
-_KINDS: dict[str, type | tuple[type, ...]] = {
+_KINDS: dict[str, type] = {
     "name": str,
     "image_shape": list,
     "channel_order": str,
@@ -33,7 +39,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-class BundleError(ValueError):
+class BundleError(UserError):
     """The folder is not a bundle that this program can use; the message says why and what to do."""
 
 
@@ -78,9 +84,9 @@ class Bundle:
         expected = self.manifest["files"][name]
         path = self.folder / name
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from None
+            content = read_bytes(path, FILE_LIMIT)
+        except UserError as error:
+            raise BundleError(f"{error}; {REMEDY}") from None
         if len(content) != expected["bytes"]:
             raise BundleError(f"{path} has {len(content)} bytes, expected {expected['bytes']}; {REMEDY}")
         digest = hashlib.sha256(content).hexdigest()
@@ -90,17 +96,14 @@ class Bundle:
 
     def golden(self) -> dict[str, Any]:
         """``golden.json``: a few latents with their pixels, a picture with its code, the first random numbers."""
-        golden: dict[str, Any] = json.loads(self.read("golden.json"))
+        golden: dict[str, Any] = parse_json(self.read("golden.json"), str(self.folder / "golden.json"))
         return golden
 
     def note(self, **figures: Any) -> None:
         """Put measured figures into the manifest, here and on disk. Raises ``OSError`` when it cannot be written."""
         self.manifest["figures"].update(figures)
-        with whole_file(self.folder / "manifest.json") as path:
+        with atomic_write(self.folder / "manifest.json") as path:
             path.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
-
-
-REMEDY = "copy or export the bundle again"
 
 
 def names() -> list[str]:
@@ -113,40 +116,42 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Bundle:
     """A shipped bundle by name, any other by the path of its folder, the default by ``None``.
 
     Checks the manifest's version and fields; the other files are checked when they are read.
-    Raises ``BundleError``, a ``ValueError``.
+    Raises ``BundleError``, a ``UserError``.
     """
     wanted = os.fspath(DEFAULT if name_or_path is None else name_or_path)
     shipped = names()
     if wanted in shipped:
         return _open(SHIPPED / wanted)
-    if Path(wanted).is_dir():
-        return _open(Path(wanted))
+    folder = None
+    with suppress(RuntimeError, ValueError, OSError):  # no home; a zero byte, or a name longer than any
+        if wanted and Path(wanted).expanduser().is_dir():
+            folder = Path(wanted).expanduser()
+    if folder is not None:
+        return _open(folder)
     near = difflib.get_close_matches(wanted, shipped, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise BundleError(f"no bundle {wanted!r}: {hint}give the path of a bundle's folder, or one of {', '.join(shipped)}")
+    given = one_line(repr(wanted), 200)
+    raise BundleError(f"no bundle {given}: {hint}give the path of a bundle's folder, or one of {', '.join(shipped)}")
 
 
 def _open(folder: Path) -> Bundle:
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(
-            f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror}); {REMEDY}"
-        ) from None
-    except ValueError as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); {REMEDY}") from None
+        manifest = read_json(path)
+    except UserError as error:
+        what = str(error) if path.exists() else f"{folder} is not a bundle: {error}"
+        raise BundleError(f"{what}; {REMEDY}") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise BundleError(f"{path} has no 'format': it is not a bundle's manifest; {REMEDY}")
     if manifest["format"] != FORMAT:
         raise BundleError(
-            f"{path} has format {manifest['format']!r}, this program reads {FORMAT}: "
+            f"{path} has format {_shown(manifest['format'])}, this program reads {FORMAT}: "
             "update morphing-faces, or export the bundle with this version"
         )
     for key, kind in _KINDS.items():
-        if not isinstance(manifest.get(key), kind):
+        if type(manifest.get(key)) is not kind:
             found = "nothing" if key not in manifest else type(manifest[key]).__name__
-            raise BundleError(f"{path}: {key!r} is {found}, expected {getattr(kind, '__name__', kind)}; {REMEDY}")
+            raise BundleError(f"{path}: {key!r} is {found}, expected {kind.__name__}; {REMEDY}")
     _check_values(path, manifest)
     return Bundle(folder, manifest)
 
@@ -154,25 +159,85 @@ def _open(folder: Path) -> Bundle:
 def _check_values(path: Path, manifest: dict[str, Any]) -> None:
     def need(ok: bool, key: str, allowed: str) -> None:
         if not ok:
-            raise BundleError(f"{path}: {key} = {manifest[key]!r:.80}: must be {allowed}; {REMEDY}")
+            raise BundleError(f"{path}: {key} = {_shown(manifest[key])}: must be {allowed}; {REMEDY}")
 
+    name = manifest["name"]
+    need(0 < len(name) <= 100 and name.isprintable(), "name", "1 to 100 characters that can be printed")
     shape = manifest["image_shape"]
-    whole = all(type(n) is int and n > 0 for n in shape)
-    need(len(shape) == 3 and whole and shape[2] in (1, 3), "image_shape", "[height, width, 1 or 3]")
+    whole = all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
+    need(len(shape) == 3 and whole and shape[2] in (1, 3), "image_shape", f"[height, width, 1 or 3], up to {MAX_SIDE}")
     need(
         manifest["channel_order"] == ("grey" if shape[2] == 1 else "RGB"), "channel_order", "'grey' for 1, 'RGB' for 3"
     )
     need(manifest["value_range"] == [0, 1], "value_range", "[0, 1]")
     size = manifest["latent_size"]
-    need(size > 0, "latent_size", "more than 0")
-    latents = [entry.get("latent") if isinstance(entry, dict) else None for entry in manifest["dimensions"]]
+    need(0 < size <= MAX_LATENTS, "latent_size", f"more than 0, at most {MAX_LATENTS}")
+    entries = manifest["dimensions"]
+    latents = [entry.get("latent") if isinstance(entry, dict) else None for entry in entries]
     good = all(type(n) is int and 0 <= n < size for n in latents) and len(set(latents)) == len(latents) >= 2
     need(good, "dimensions", f"at least two, each with another 'latent' from 0 to {size - 1}")
+    for entry in entries:
+        for key, kinds, what in (("share", (int, float), "a number"), ("kl", (int, float), "a number"), ("active", (bool,), "true or false")):  # fmt: skip
+            if key in entry and (type(entry[key]) not in kinds or not abs(entry[key]) < 1e9):
+                raise BundleError(
+                    f"{path}: {key} of dimension {entry['latent']} = {_shown(entry[key])}: must be {what}; {REMEDY}"
+                )
     good = all(
-        isinstance(entry := manifest["files"].get(name), dict)
+        isinstance(entry := manifest["files"].get(file), dict)
         and isinstance(entry.get("sha256"), str)
-        and isinstance(entry.get("bytes"), int)
-        for name in FILES
-        if name != ENCODER or name in manifest["files"]
+        and type(entry.get("bytes")) is int
+        for file in FILES
+        if file != ENCODER or file in manifest["files"]
     )
     need(good, "files", f"{', '.join(FILES)}, each with sha256 and bytes; only {ENCODER} may be missing")
+
+
+# --- what is in one, as text
+
+
+def title(bundle: Bundle) -> str:
+    """Name, shape and latent dimensions in a line."""
+    height, width, _ = bundle.image_shape
+    order = bundle.manifest["channel_order"]
+    return f"{bundle.name:<12}{height}x{width} {order}, {bundle.latent_size} latent dimensions"
+
+
+def describe(bundle: Bundle, table: Callable[[str, Any], str]) -> str:
+    """What ``morphing-faces info`` says: lines of text. ``table`` draws the figures of an evaluation."""
+    manifest = bundle.manifest
+    height, width, _ = bundle.image_shape
+    lines = [
+        f"{bundle.name}: {height}x{width} {manifest['channel_order']}, {bundle.latent_size} latent dimensions",
+        f"folder   {one_line(str(bundle.folder))}",
+    ]
+    for part in ("training", "figures"):
+        lines.append(part)
+        for key, value in manifest[part].items():
+            if key == "evaluation":
+                lines.append("  " + table(bundle.name, value).replace("\n", "\n  "))
+            else:
+                lines.append(f"  {one_line(key, 80):<26}{one_line(_short(value))}")
+    lines.append("dimension  latent  share of the visible change  KL (nats)  active")
+    for number, entry in enumerate(manifest["dimensions"]):
+        share, kl = (
+            format(entry[key], form) if key in entry else "" for key, form in (("share", ".1%"), ("kl", ".2f"))
+        )
+        active = ("yes" if entry["active"] else "no") if "active" in entry else ""
+        lines.append(f"{number:>9}{entry['latent']:>8}{share:>27}{kl:>11}{active:>8}")
+    lines += [f"{file:<14}{manifest['files'][file]['bytes']:>11,} bytes, SHA-256 checked" for file in bundle.files]
+    return "\n".join([*lines, f"licence  {one_line(manifest['licence'])}"])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(item) for item in value) + "]"
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value), 80)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"

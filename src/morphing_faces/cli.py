@@ -1,79 +1,111 @@
-"""The command line: one file of thin verbs. Errors become one line and a non-zero exit here, and only here."""
+"""The command line: one file of thin verbs. Every exception becomes one line and a non-zero exit here, and only here."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import numpy as np
 
-from . import __version__
+from . import __version__, errors
 from . import bundle as bundles
+from .errors import UserError
 from .noise import check_seed
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
 FIRST_SEED = 22  # the window's first face is a first impression; this seed begins with a friendly one
-
-MISSING_TORCH = "this command needs PyTorch, which is not installed: pip install 'morphing-faces[train]'"
+FAULT = 70  # the exit code of a fault of this program, sysexits.h's EX_SOFTWARE
 
 
 class Commands(click.Group):
-    """A click group that turns the library's errors into one line on standard error and a non-zero exit."""
+    """A click group that turns every exception into one line on standard error and a non-zero exit."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``--debug`` wherever it stands: it is asked for after a line has gone wrong, and put at its end."""
+        options = args[: args.index("--")] if "--" in args else args
+        if "--debug" in options:
+            errors.debug()
+        return super().parse_args(ctx, [*(a for a in options if a != "--debug"), *args[len(options) :]])
 
     def invoke(self, ctx: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
-        except (ValueError, FileExistsError, FloatingPointError) as error:
-            fail(str(error))
-        except ModuleNotFoundError as error:
-            if error.name == "sklearn":
-                fail("scikit-learn is not installed: pip install 'morphing-faces[train]'")
-            if error.name and error.name.split(".")[0] in ("torch", "onnx", "onnxscript", "safetensors", "tqdm"):
-                fail(MISSING_TORCH)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
             raise
-        except MemoryError:
-            fail("not enough memory; ask for fewer or smaller pictures")
+        except KeyboardInterrupt:
+            fail("interrupted; nothing was written", code=128 + signal.SIGINT)
         except BrokenPipeError:  # `morphing-faces info | head`
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             raise SystemExit(141) from None
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            remedy = "; free some space or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            fail(f"{where}{error.strerror or error}{remedy}")
+        except (UserError, OSError, MemoryError, ModuleNotFoundError) as error:
+            fail(errors.tell(error))
+        except Exception as error:
+            if isinstance(error, ValueError) and _in_training(error):
+                fail(str(error))
+            fail(errors.tell(error), code=FAULT)
+
+
+def _in_training(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).parent.name == "train"
+
+
+def _terminate(number: int, _frame: Any) -> NoReturn:
+    """Leave as after an error, so that nothing half-written stays."""
+    raise SystemExit(128 + number)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Say one line on standard error and leave."""
-    click.echo(f"morphing-faces: {' '.join(message.splitlines())}", err=True)
+    click.echo(f"morphing-faces: {errors.one_line(message)}", err=True)
     raise SystemExit(code)
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="morphing-faces")
+@click.option("--debug", is_flag=True, help="Print the traceback of a fault of this program, to report it.")
 @click.pass_context
-def main(ctx: click.Context) -> None:
+def main(ctx: click.Context, debug: bool) -> None:
     """Morph a face under the mouse. Without a command: the window."""
     if ctx.invoked_subcommand is None:
         from .window import NoDisplay
 
         try:
-            open_window(None, FIRST_SEED, prompt=True)
+            _open_window(None, FIRST_SEED, prompt=True)
         except NoDisplay as error:
-            _without_display(str(error))
+            click.echo(f"morphing-faces: {errors.one_line(str(error))}", err=True)
+            click.echo("No window can open here, so this is the page; `morphing-faces sample --help` writes pictures.")
+            _serve_page(None, FIRST_SEED, "127.0.0.1", None, browser=True)
 
+
+class _Path(click.ParamType):
+    """A path that is not empty; ``~`` is the home folder, where no shell has said so already."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not os.fspath(value).strip():
+            self.fail("the path is empty: give one", param, ctx)
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:  # no home
+            self.fail(f"{value}: {error}", param, ctx)
+
+
+PATH = _Path()
 
 bundle_option = click.option(
     "-b", "--bundle", metavar="NAME|DIR", help="A shipped bundle's name, or a bundle's folder."
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="The same seed shows the same faces.")
-out_option = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
+out_option = click.option("-o", "--out", type=PATH, required=True, help="Where to write.")
 first_seed_option = click.option(
     "--seed", default=FIRST_SEED, show_default=True, help="The same seed shows the same faces."
 )
@@ -82,7 +114,7 @@ size_option = click.option(
 )
 
 
-# --- the window
+# --- the window and the page
 
 
 @main.command()
@@ -94,52 +126,19 @@ def window(bundle: str | None, seed: int, prompt: bool) -> None:
     from .window import NoDisplay
 
     try:
-        open_window(bundle, seed, prompt)
+        _open_window(bundle, seed, prompt)
     except NoDisplay as error:
         fail(str(error), code=2)
 
 
-def open_window(bundle: str | None, seed: int, prompt: bool) -> None:
-    """Run the window until it is closed; the prompt reads the terminal in a thread beside it."""
-    import signal
-
+def _open_window(bundle: str | None, seed: int, prompt: bool) -> None:
     from .model import load
-    from .prompt import Prompt
-    from .session import Session, help_message
-    from .window import Window, choose_backend
+    from .window import choose_backend, open_window
 
-    backend = choose_backend()
-    model = load(bundle)
-    view = Window(model, Session(model, seed), backend)
-    interrupted = []
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        interrupted.append(True)
-        view.leaving = True  # not close(): this may be the middle of a frame, which goes on drawing afterwards
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    terminal = Prompt(view.submit, len(model.dimensions)) if prompt else None
-    if terminal:
-        click.echo(help_message(len(model.dimensions)))
-        terminal.start()
-    try:
-        view.run()
-    finally:
-        if terminal:
-            terminal.stop()
-    if interrupted:
-        raise SystemExit(130)
-
-
-def _without_display(reason: str) -> None:
-    """What the program offers where no window can open: the page."""
-    click.echo(f"morphing-faces: {reason}", err=True)
-    click.echo("No window can open here, so this is the page; `morphing-faces sample --help` writes pictures.")
-    serve_page(None, FIRST_SEED, "127.0.0.1", None, browser=True)
-
-
-# --- the page
+    check_seed(seed)
+    choose_backend()  # said before the model is loaded
+    if number := open_window(load(bundle), seed, prompt):
+        raise SystemExit(128 + number)
 
 
 @main.command()
@@ -152,11 +151,10 @@ def _without_display(reason: str) -> None:
 @bundle_option
 def web(host: str, port: int | None, browser: bool, seed: int, bundle: str | None) -> None:
     """Serve the page on this machine: the model runs in the browser. Ctrl-C ends it."""
-    serve_page(bundle, seed, host, port, browser)
+    _serve_page(bundle, seed, host, port, browser)
 
 
-def serve_page(bundle: str | None, seed: int, host: str, port: int | None, browser: bool) -> None:
-    """Serve the page with all shipped bundles, opening with ``bundle``, until Ctrl-C."""
+def _serve_page(bundle: str | None, seed: int, host: str, port: int | None, browser: bool) -> None:
     import webbrowser
 
     from . import server
@@ -176,7 +174,7 @@ def serve_page(bundle: str | None, seed: int, host: str, port: int | None, brows
 
 
 @main.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.option(
     "-b",
     "--bundle",
@@ -209,23 +207,17 @@ def site(out: Path, chosen: tuple[str, ...], seed: int, overwrite: bool) -> None
 @click.option("--columns", type=click.IntRange(1), help="Faces in a row of the sheet.  [default: about square]")
 def sample(number: int, seed: int, out: Path, size: int | None, bundle: str | None, columns: int | None) -> None:
     """Random faces: one picture of all (-o faces.png), or a folder with one picture each (-o DIR)."""
-    from .files import whole_folder
+    from . import render
+    from .files import output_file, output_folder
     from .model import load
-    from .render import enlarge, grid, save_picture, to_uint8
+    from .pictures import WRITTEN
 
-    model = load(bundle)
-    side = size or model.image_shape[0]
-    z = model.sample(number, seed)
-    if not out.suffix:
-        with whole_folder(out) as folder:
-            for row in range(number):
-                picture = to_uint8(model.decode(z[row]))[0]
-                save_picture(picture, folder / f"{row:0{max(5, len(str(number - 1)))}}.png", side)
+    check_seed(seed)
+    if out.suffix:
+        path = output_file(out, WRITTEN)
+        render.save_samples(load(bundle), number, seed, path, size, columns)
     else:
-        with _new_picture(out) as temporary:
-            pictures = enlarge(to_uint8(model.decode(z)), side)
-            sheet = grid(pictures, columns or _square(number), gap=0 if number == 1 else 2)
-            sheet.save(temporary)
+        render.save_each_sample(load(bundle), number, seed, output_folder(out), size)
     click.echo(f"wrote {number} face{'s' * (number > 1)} to {out}")
 
 
@@ -233,36 +225,30 @@ def sample(number: int, seed: int, out: Path, size: int | None, bundle: str | No
 @click.option("-d", "--dimensions", metavar="LIST", help="For example 0-9 or 0,3,7.  [default: all]")
 @click.option("--steps", type=click.IntRange(2, 101), default=9, show_default=True, help="Pictures in a row.")
 @click.option("--reach", type=click.FloatRange(0.1, 10), default=2.5, show_default=True, help="From -REACH to REACH.")
-@click.option(
-    "--face", type=click.Path(path_type=Path, dir_okay=False), help="A face saved before, instead of a random one."
-)
+@click.option("--face", type=PATH, help="A face saved before, instead of a random one.")
 @seed_option
 @out_option
 @size_option
 @bundle_option
 def traverse(
-    dimensions: str | None,
-    steps: int,
-    reach: float,
-    face: Path | None,
-    seed: int,
-    out: Path,
-    size: int | None,
+    dimensions: str | None, steps: int, reach: float, face: Path | None, seed: int, out: Path, size: int | None,
     bundle: str | None,
-) -> None:
+) -> None:  # fmt: skip
     """What each dimension does to a face: a row of pictures for each."""
+    from . import render
+    from .files import output_file
     from .model import load
-    from .render import enlarge, grid, traversal
+    from .pictures import WRITTEN
     from .session import Session
 
+    path = output_file(out, WRITTEN, [face] if face else [])
     model = load(bundle)
     session = Session(model, seed)
     if face:
         session.load(face)
     chosen = _dimension_list(dimensions, len(model.dimensions))
-    pictures = enlarge(traversal(model, session.z, chosen, steps, reach), size or model.image_shape[0])
-    with _new_picture(out) as temporary:
-        grid(pictures, steps).save(temporary)
+    render.check_sheet(len(chosen) * steps, steps, size or model.image_shape[0], model.image_shape, path)
+    render.save_sheet(render.traversal(model, session.z, chosen, steps, reach), path, steps, size)
     click.echo(f"wrote {len(chosen)} rows (dimensions {', '.join(map(str, chosen))}) to {out}")
 
 
@@ -277,45 +263,45 @@ def traverse(
 def walk(steps: int, frames: int, rate: float, seed: int, out: Path, size: int | None, bundle: str | None) -> None:
     """A film of the 2014 random walk: -o walk.gif, .png (animated) or .webp."""
     from . import render
+    from .files import atomic_write, output_file
     from .model import load
     from .session import Session
 
-    if out.suffix.lower() not in render.FILMS:
-        raise ValueError(f"--out {out}: a film ends in {', '.join(render.FILMS)}")
+    path = output_file(out, render.FILMS)
+    side = size or 256
+    render.check_film(steps * frames, side, rate, path)
     model = load(bundle)
     pictures = render.walk(model, Session(model, seed), steps, frames)
-    with _new_picture(out, render.FILMS) as temporary:
-        render.save_film(pictures, temporary, len(pictures) / rate, size or 256)
+    with atomic_write(path) as temporary:
+        render.save_film(pictures, temporary, len(pictures) / rate, side)
     click.echo(f"wrote {len(pictures)} frames to {out}")
 
 
 @main.command()
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pictures", nargs=-1, required=True, type=PATH)
 @out_option
 @size_option
 @bundle_option
 def reconstruct(pictures: tuple[Path, ...], out: Path, size: int | None, bundle: str | None) -> None:
     """Encode and decode PICTURES that are already in the frame; each above its reconstruction (the mean code)."""
-    from .model import load
-    from .photo import open_frame
-    from .render import enlarge, grid, to_uint8
+    import numpy as np
 
+    from . import render
+    from .files import output_file
+    from .metrics import psnr
+    from .model import load
+    from .pictures import WRITTEN, open_frame, to_uint8
+
+    path = output_file(out, WRITTEN, pictures)
     model = load(bundle)
-    originals = np.stack([open_frame(path, model.image_shape) for path in pictures])
-    decoded = to_uint8(model.decode(model.encode(originals).mean))
     columns = min(len(pictures), 10)
-    rows = []
-    for first in range(0, len(pictures), columns):
-        for part in (originals[first : first + columns], decoded[first : first + columns]):
-            blank = np.full((columns - len(part), *model.image_shape), 255, np.uint8)
-            rows.append(np.concatenate([part, blank]))
-    with _new_picture(out) as temporary:
-        grid(enlarge(np.concatenate(rows), size or model.image_shape[0]), columns).save(temporary)
-    error = np.mean((originals.astype(float) - decoded) ** 2, axis=(1, 2, 3)) / 255**2
-    psnr = -10 * np.log10(np.maximum(error, 1e-10))
-    click.echo(
-        f"wrote {len(pictures)} pair{'s' * (len(pictures) > 1)} to {out}; PSNR {', '.join(f'{p:.1f}' for p in psnr[:10])} dB"
-    )
+    rows = 2 * -(-len(pictures) // columns)
+    render.check_sheet(rows * columns, columns, size or model.image_shape[0], model.image_shape, path)
+    originals = np.stack([open_frame(each, model.image_shape) for each in pictures])
+    decoded = to_uint8(model.decode(model.encode(originals).mean))
+    render.save_sheet(render.pairs(originals, decoded, columns), path, columns, size)
+    figures = ", ".join(f"{each:.1f}" for each in psnr(originals, decoded)[:10])
+    click.echo(f"wrote {len(pictures)} pair{'s' * (len(pictures) > 1)} to {out}; PSNR {figures} dB")
 
 
 # --- bundles
@@ -325,41 +311,17 @@ def reconstruct(pictures: tuple[Path, ...], out: Path, size: int | None, bundle:
 def list_bundles() -> None:
     """List the shipped bundles."""
     for name in bundles.names():
-        bundle = bundles.find(name)
-        height, width, _ = bundle.image_shape
-        mark = "  (default)" if name == bundles.DEFAULT else ""
-        click.echo(
-            f"{name:<12}{height}x{width} {bundle.manifest['channel_order']}, {bundle.latent_size} latent dimensions{mark}"
-        )
+        click.echo(bundles.title(bundles.find(name)) + ("  (default)" if name == bundles.DEFAULT else ""))
 
 
 @main.command()
 @click.argument("name", required=False)
 def info(name: str | None) -> None:
     """What is in a bundle: shape, dimensions, training, figures, licence. Checks its files."""
+    from .evaluate import table
     from .model import load
 
-    model = load(name)
-    manifest = model.bundle.manifest
-    height, width, _ = model.image_shape
-    click.echo(f"{model.name}: {height}x{width} {manifest['channel_order']}, {model.latent_size} latent dimensions")
-    click.echo(f"folder   {model.bundle.folder}")
-    for title in ("training", "figures"):
-        click.echo(title)
-        for key, value in manifest[title].items():
-            if key == "evaluation":
-                from .evaluate import table
-
-                click.echo("  " + table(model.name, value).replace("\n", "\n  "))
-            else:
-                click.echo(f"  {key:<26}{_short(value)}")
-    click.echo("dimension  latent  share of the visible change  KL (nats)  active")
-    for number, entry in enumerate(manifest["dimensions"]):
-        values = f"{entry.get('share', 0):>27.1%}{entry.get('kl', 0):>11.2f}{'yes' if entry.get('active') else 'no':>8}"
-        click.echo(f"{number:>9}{entry['latent']:>8}{values}")
-    for file, entry in manifest["files"].items():
-        click.echo(f"{file:<14}{entry['bytes']:>11,} bytes, SHA-256 checked")
-    click.echo(f"licence  {manifest['licence']}")
+    click.echo(bundles.describe(load(name).bundle, table))
 
 
 # --- training
@@ -369,7 +331,7 @@ def info(name: str | None) -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--size", type=int, default=48, show_default=True, help="Pixels of a picture's side.")
 @click.option("--grey", is_flag=True, help="One channel instead of three.")
-@click.option("--overwrite", is_flag=True, help="Replace what is at -o.")
+@click.option("--overwrite", is_flag=True, help="Replace the data set at -o.")
 @out_option
 def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, out: Path) -> None:
     """Make a data set from SOURCES: folders, zips, .npy or .npz arrays, lfw, olivetti."""
@@ -384,14 +346,10 @@ def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, ou
 
 @main.command()
 @click.option("--recipe", required=True, metavar="NAME|FILE", help="A shipped recipe (classic, color), or a TOML file.")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder made by prepare.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; resumed if it holds one."
-)
+@click.option("--data", type=PATH, required=True, help="A folder made by prepare.")
+@click.option("-o", "--out", type=PATH, required=True, help="The run's folder; resumed if it holds one.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
-@click.option(
-    "--from", "begin", type=click.Path(path_type=Path), metavar="RUN", help="Begin at another run's averaged weights."
-)
+@click.option("--from", "begin", type=PATH, metavar="RUN", help="Begin at another run's averaged weights.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: Path | None, device: str) -> None:
     """Train a recipe on prepared pictures, or resume the run in -o. Under torchrun: on many processes."""
@@ -411,8 +369,8 @@ def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: P
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="The data the run was trained on.")
+@click.argument("run", type=PATH)
+@click.option("--data", type=PATH, required=True, help="The data the run was trained on.")
 @click.option("--licence", default="not stated", help="The terms of the weights, in a sentence.")
 @click.option("--prior", is_flag=True, help="Leave the aggregate posterior out: samples are the raw prior's.")
 @click.option(
@@ -420,7 +378,7 @@ def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: P
 )
 @click.option(
     "--blend",
-    type=(click.Path(path_type=Path), float),
+    type=(PATH, float),
     metavar="RUN PART",
     help="Take PART of the weights, from 0 to 1, of another RUN: the one this one began from.",
 )
@@ -452,7 +410,7 @@ def export(
 
 @main.command()
 @click.argument("name", metavar="BUNDLE")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder made by prepare.")
+@click.option("--data", type=PATH, required=True, help="A folder made by prepare.")
 @click.option("--samples", default=600, show_default=True, help="Faces a set whose descriptions are compared.")
 @click.option("--pictures", default=256, show_default=True, help="Pictures the importance-weighted bound is taken on.")
 @click.option("--k", default=32, show_default=True, help="Importance samples a picture.")
@@ -487,39 +445,19 @@ def evaluate(
 # --- inside
 
 
-@contextlib.contextmanager
-def _new_picture(out: Path, allowed: tuple[str, ...] = PICTURES) -> Iterator[Path]:
-    from .files import whole_file
-
-    if out.suffix.lower() not in allowed:
-        raise ValueError(f"--out {out}: a picture ends in {', '.join(allowed)}")
-    with whole_file(out) as temporary:
-        yield temporary
-
-
-def _square(number: int) -> int:
-    return int(np.ceil(np.sqrt(number)))
-
-
 def _dimension_list(text: str | None, count: int) -> list[int]:
-    """``"0-3,7"`` -> ``[0, 1, 2, 3, 7]``."""
+    """``"0-3,7"`` -> ``[0, 1, 2, 3, 7]``, each from 0 to ``count - 1`` and none twice."""
     if text is None:
         return list(range(count))
     chosen: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError(f"--dimensions {text!r}: must be numbers or ranges such as 0-9 or 0,3,7")
-        chosen += range(int(first), int(last or first) + 1)
-    wrong = [d for d in chosen if d >= count]
-    if wrong or not chosen:
-        raise ValueError(f"--dimensions {text!r}: dimensions are 0 to {count - 1}")
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        numbers = [first, last] if dash else [first]
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise UserError(f"--dimensions {text!r:.80}: must be numbers or ranges such as 0-9 or 0,3,7")
+        if any(len(number) > 6 or int(number) >= count for number in numbers) or int(numbers[0]) > int(numbers[-1]):
+            raise UserError(f"--dimensions {text!r:.80}: dimensions are 0 to {count - 1}, ranges go upwards")
+        chosen += range(int(numbers[0]), int(numbers[-1]) + 1)
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"--dimensions {text!r:.80}: each dimension at most once")
     return chosen
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return "[" + ", ".join(_short(item) for item in value) + "]"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import queue
 import threading
 from collections.abc import Iterator
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .errors import UserError, reason
+from .files import read_json, read_text
 
 FORMAT = 1  # version of the folder's layout; written by prepare, checked here
 
@@ -42,39 +45,56 @@ class Dataset:
 
 
 def open_dataset(folder: str | Path) -> Dataset:
-    """Open a prepared folder. Raises ``ValueError`` with the remedy when it is not one, or is damaged."""
+    """Open a prepared folder. Raises ``UserError`` with the remedy when it is not one, or is damaged."""
     folder = Path(folder)
     if not (folder / "dataset.json").is_file():
-        raise ValueError(f"{folder} is not a prepared data set (no dataset.json): make one with morphing-faces prepare")
+        raise UserError(f"{folder} is not a prepared data set (no dataset.json): make one with morphing-faces prepare")
     try:
-        record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        record = read_json(folder / "dataset.json")
         if not isinstance(record, dict):
-            raise ValueError("dataset.json holds no record")
+            raise UserError("dataset.json holds no record")
         if record.get("format") != FORMAT:
-            raise ValueError(f"format {record.get('format')!r}, this program reads {FORMAT}")
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        held_out = np.load(folder / "held_out.npy", allow_pickle=False)
-        if images.dtype != np.uint8 or images.ndim != 4 or list(images.shape) != record["shape"]:
-            raise ValueError(f"images.npy holds {images.dtype} {images.shape}, expected uint8 {record['shape']}")
+            raise UserError(f"format {record.get('format')!r:.40}, this program reads {FORMAT}")
+        images, held_out = _array(folder / "images.npy", mapped=True), _array(folder / "held_out.npy")
+        shape = record.get("shape")
+        if images.dtype != np.uint8 or images.ndim != 4 or list(images.shape) != shape or 0 in images.shape:
+            raise UserError(f"images.npy holds {images.dtype} {images.shape}, expected uint8 {shape!r:.80}")
         if held_out.shape != images.shape[:1] or held_out.dtype != np.bool_:
-            raise ValueError(f"held_out.npy holds {held_out.dtype} {held_out.shape}, expected bool ({len(images)},)")
-        labels: dict[str, list[str]] = {}
-        if (folder / "labels.csv").is_file():
-            with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            if len(rows) != len(images):
-                raise ValueError(f"labels.csv has {len(rows)} rows, expected {len(images)}")
-            labels = {key: [row[key] for row in rows] for key in (rows[0] if rows else {}) if key != "row"}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{folder} is damaged: {error}; prepare it again") from None
+            raise UserError(f"held_out.npy holds {held_out.dtype} {held_out.shape}, expected bool ({len(images)},)")
+        labels = _labels(folder / "labels.csv", len(images)) if (folder / "labels.csv").is_file() else {}
+        for key, kinds in (("held_out", int), ("sources", list), ("sha256", str)):
+            if not isinstance(record.get(key), kinds):
+                raise UserError(f"dataset.json: {key} = {record.get(key)!r:.80}, expected {kinds.__name__}")
+    except UserError as error:
+        raise UserError(f"{folder} is damaged: {error}; prepare it again") from None
     return Dataset(folder, images, held_out, labels, record)
 
 
+def _array(path: Path, mapped: bool = False) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except Exception as error:  # the library raises nearly everything on a damaged header
+        raise UserError(f"{path.name} cannot be read: {reason(error)}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path.name} holds no array")
+    return array
+
+
+def _labels(path: Path, count: int) -> dict[str, list[str]]:
+    try:
+        first, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"{path.name} is not a readable table: {reason(error)}") from None
+    if len(rows) != count or any(len(row) != len(first) for row in rows):
+        raise UserError(f"{path.name} has {len(rows)} rows, expected {count} of {len(first)} cells")
+    return {key: [row[column] for row in rows] for column, key in enumerate(first) if column > 0}
+
+
 def must_belong(run: Path, dataset: Dataset) -> None:
-    """Raise ``ValueError`` with the remedy unless the run in the folder ``run`` was begun on ``dataset``."""
-    record = json.loads((run / "data.json").read_text(encoding="utf-8"))
-    if record["sha256"] != dataset.record["sha256"]:
-        raise ValueError(
+    """Raise ``UserError`` with the remedy unless the run in the folder ``run`` was begun on ``dataset``."""
+    record = read_json(run / "data.json")
+    if not isinstance(record, dict) or record.get("sha256") != dataset.record["sha256"]:
+        raise UserError(
             f"{run} was trained on other pictures than {dataset.folder}: give --data the folder it was trained on, "
             "or train into a new folder"
         )
@@ -105,7 +125,7 @@ def batches(
     """uint8 batches (batch // world, height, width, channels) for the steps named, read ahead by a thread."""
     rows = dataset.rows(split)
     if len(rows) == 0:
-        raise ValueError(f"{dataset.folder} has no {split} pictures; prepare it from more pictures")
+        raise UserError(f"{dataset.folder} has no {split} pictures; prepare it from more pictures")
     shelf: queue.Queue[np.ndarray | BaseException | None] = queue.Queue(maxsize=4)
     stop = threading.Event()
 

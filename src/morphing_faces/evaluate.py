@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .dataset import Dataset, spread
+from .errors import UserError
 from .metrics import Describer, frechet, frechet_error, precision_recall
 from .model import Model
 from .render import to_image, to_uint8
@@ -33,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured on how much. Raises ``ValueError`` naming the value and what is allowed."""
+    """What is measured on how much. Raises ``UserError`` naming the value and what is allowed."""
 
     samples: int = 600  # faces a set whose descriptions are compared
     pictures: int = 256  # held-out pictures the importance-weighted bound is computed on; it is the slowest figure
@@ -46,7 +47,7 @@ class Settings:
     def __post_init__(self) -> None:
         for key, least in (("samples", 8), ("pictures", 2), ("k", 1), ("seed", 0)):
             if getattr(self, key) < least:
-                raise ValueError(f"{key} = {getattr(self, key)}: must be {least} or more")
+                raise UserError(f"{key} = {getattr(self, key)}: must be {least} or more")
 
 
 def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lambda _: None) -> dict[str, Any]:
@@ -54,16 +55,16 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
 
     ``NAME_error`` is the standard error of a figure. A bundle without an encoder has its samples measured, nothing else.
 
-    Raises ``ValueError`` when the pictures do not fit the model or none are held out.
+    Raises ``UserError`` when the pictures do not fit the model or none are held out.
     """
     if dataset.image_shape != model.image_shape:
-        raise ValueError(
+        raise UserError(
             f"{dataset.folder} has pictures of shape {dataset.image_shape}, {model.name} needs {model.image_shape}: "
             f"prepare them with --size {model.image_shape[0]}{' --grey' if model.image_shape[2] == 1 else ''}"
         )
     held_out, train = dataset.rows("held_out"), dataset.rows("train")
     if len(held_out) < 8 or len(train) < 8:
-        raise ValueError(f"{dataset.folder} holds out {len(held_out)} pictures of {len(dataset.images)}: give it more")
+        raise UserError(f"{dataset.folder} holds out {len(held_out)} pictures of {len(dataset.images)}: give it more")
     describer = Describer() if settings.faces else None  # what is missing is said before minutes of work, not after
     figures: dict[str, Any] = {"pictures": len(held_out), "seed": settings.seed}
     if model.has_encoder:
@@ -220,12 +221,12 @@ def reconstruction(dataset: Dataset, rows: np.ndarray, make: Callable[[np.ndarra
 def inception_frechet(real: np.ndarray, made: np.ndarray) -> float:
     """Frechet Inception distance of two sets of uint8 pictures, by torch-fidelity, which downloads the network.
 
-    Raises ``ValueError`` with the remedy when the library or the network's weights cannot be had.
+    Raises ``UserError`` with the remedy when the library or the network's weights cannot be had.
     """
     try:
         import torch_fidelity
     except ImportError:
-        raise ValueError(
+        raise UserError(
             "torch-fidelity is not installed: pip install 'morphing-faces[inception]', or leave out --inception"
         ) from None
     with tempfile.TemporaryDirectory() as folder:
@@ -238,7 +239,7 @@ def inception_frechet(real: np.ndarray, made: np.ndarray) -> float:
                 input1=f"{folder}/made", input2=f"{folder}/real", fid=True, cuda=False, verbose=False
             )
         except OSError as error:
-            raise ValueError(f"the Inception network cannot be downloaded ({error}): leave out --inception") from None
+            raise UserError(f"the Inception network cannot be downloaded ({error}): leave out --inception") from None
     return float(found["frechet_inception_distance"])
 
 
@@ -278,8 +279,17 @@ ROWS = (
 )
 
 
-def table(name: str, figures: dict[str, Any]) -> str:
-    """The figures of :func:`evaluate` as lines of text."""
+def table(name: str, figures: Any) -> str:
+    """The figures of :func:`evaluate` as lines of text. Raises ``UserError`` when they are no such figures."""
+    try:
+        return _table(name, figures)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(
+            f"{name}: the figures of its evaluation are not what evaluate writes: measure it again"
+        ) from None
+
+
+def _table(name: str, figures: Any) -> str:
     columns = {
         name: figures,
         "aggregate": figures.get("aggregate", {}),

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .errors import UserError
+
 INNER, EDGE, SEEN = 200, 40, 150  # a picture's side, the replicated edge around it, and the side the descriptor reads
 NEIGHBOURS = 3  # k of precision and recall
 
@@ -64,6 +66,12 @@ def framed(pictures: np.ndarray) -> Any:
         yield np.pad(inner, ((EDGE, EDGE), (EDGE, EDGE), (0, 0)), mode="edge")
 
 
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB of each of two sets of uint8 pictures (n, ...): (n,), at most 100."""
+    error = np.square(a.astype(np.float64) - b).reshape(len(a), -1).mean(1) / 255**2
+    return -10 * np.log10(np.maximum(error, 1e-10))
+
+
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Frechet distance of the Gaussians fitted to two sets of descriptions, (n, d) and (m, d), times 1000.
 
@@ -92,10 +100,10 @@ def precision_recall(real: np.ndarray, made: np.ndarray, k: int = NEIGHBOURS) ->
     """Precision: the fraction of ``made`` (m, d) within the manifold of ``real`` (n, d); recall: the reverse.
 
     A set's manifold is the union of balls around its points, each reaching to its k-th nearest neighbour in the set.
-    Raises ``ValueError`` when a set has no more than k points.
+    Raises ``UserError`` when a set has no more than k points.
     """
     if min(len(real), len(made)) <= k:
-        raise ValueError(f"{len(real)} and {len(made)} pictures: precision and recall need more than {k} of each")
+        raise UserError(f"{len(real)} and {len(made)} pictures: precision and recall need more than {k} of each")
 
     def covered(points: np.ndarray, others: np.ndarray) -> float:
         radius = np.sort(distances(points, points), 1)[:, k]  # column 0 is the point itself

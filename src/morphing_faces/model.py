@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +13,11 @@ from numpy.typing import ArrayLike
 from . import bundle as bundles
 from . import noise
 from .bundle import Bundle, BundleError
-from .errors import UserError
-
-if TYPE_CHECKING:
-    import onnxruntime
+from .errors import UserError, reason
+from .onnx_guard import Cost, RefusedError, check
 
 CHUNK = 64  # latents or pictures in one call of the runtime: bounds the memory, costs no speed
+CHUNK_VALUES = 1_000_000_000  # numbers that one call may compute: fewer latents for a larger network
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Model:
         self.dimensions = bundle.dimensions
         self.has_encoder = bundle.has_encoder
         self._decoder = self._start("decoder.onnx", {"u": ["n", self.latent_size]}, {"picture": self._picture_shape})
-        self._encoder: onnxruntime.InferenceSession | None = None
+        self._encoder: _Network | None = None
 
     def __repr__(self) -> str:
         height, width, channels = self.image_shape
@@ -52,46 +52,37 @@ class Model:
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """``n`` latents from N(0, I): (n, latent_size) float32. The same seed gives the same latents everywhere.
 
-        Row k does not depend on ``n``. Raises ``ValueError`` when ``n`` is negative or the seed is not in 0 to 2^32 - 1.
+        Row k does not depend on ``n``. Raises ``UserError`` when ``n`` is negative or the seed is not in 0 to 2^32 - 1.
         """
         if n < 0:
-            raise ValueError(f"n = {n}: must be 0 or more")
+            raise UserError(f"n = {n}: must be 0 or more")
         return noise.normal(seed, 0, n, self.latent_size)
 
     def decode(self, z: ArrayLike) -> np.ndarray:
         """Latents (n, latent_size), or one of (latent_size,) -> pictures (n, height, width, channels).
 
-        float32 in [0, 1], the mean of p(x|z). Raises ``ValueError`` on a wrong shape or a value that is not finite.
+        float32 in [0, 1], the mean of p(x|z). Raises ``UserError`` on a wrong shape or a value that is not finite.
         """
         latents = np.atleast_2d(np.asarray(z, np.float32))
         if latents.ndim != 2 or latents.shape[1] != self.latent_size:
-            raise ValueError(f"z has shape {np.shape(z)}, expected (n, {self.latent_size}) or ({self.latent_size},)")
+            raise UserError(f"z has shape {np.shape(z)}, expected (n, {self.latent_size}) or ({self.latent_size},)")
         if not np.isfinite(latents).all():
-            raise ValueError("z has values that are not finite; latents are real numbers, typically from -3 to 3")
-        out = np.empty((len(latents), *self.image_shape), np.float32)
-        for first in range(0, len(latents), CHUNK):
-            part = slice(first, first + CHUNK)
-            (out[part],) = self._decoder.run(None, {"u": latents[part]})
-        return out
+            raise UserError("z has values that are not finite; latents are real numbers, typically from -3 to 3")
+        return self._decoder.run(latents)["picture"]
 
     def encode(self, images: ArrayLike) -> Posterior:
         """Pictures in the frame, (n, height, width, channels) or one without n -> their approximate posterior.
 
-        uint8 in 0 to 255 or float in [0, 1]; a grey picture may lack its last axis. :func:`morphing_faces.photo.frame`
-        resizes a picture of another size. Raises ``ValueError`` on a wrong shape, type or range, and ``UserError`` where
-        the bundle has no encoder.
+        uint8 in 0 to 255 or float in [0, 1]; a grey picture may lack its last axis. :func:`morphing_faces.pictures.frame`
+        resizes a picture of another size. Raises ``UserError`` on a wrong shape, type or range, or where the bundle has no encoder.
         """
         self.need_encoder()
         pictures = self._pictures(np.asarray(images))
         if self._encoder is None:
-            codes: dict[str, list[Any]] = {"mean": ["n", self.latent_size], "std": ["n", self.latent_size]}
-            self._encoder = self._start("encoder.onnx", {"picture": self._picture_shape}, codes)
-        mean = np.empty((len(pictures), self.latent_size), np.float32)
-        std = np.empty_like(mean)
-        for first in range(0, len(pictures), CHUNK):
-            part = slice(first, first + CHUNK)
-            mean[part], std[part] = self._encoder.run(["mean", "std"], {"picture": pictures[part]})
-        return Posterior(mean, std)
+            answers: dict[str, list[Any]] = {"mean": ["n", self.latent_size], "std": ["n", self.latent_size]}
+            self._encoder = self._start("encoder.onnx", {"picture": self._picture_shape}, answers)
+        codes = self._encoder.run(pictures)
+        return Posterior(codes["mean"], codes["std"])
 
     def need_encoder(self) -> None:
         """Raise ``UserError`` where the bundle has no encoder: nothing can be encoded then."""
@@ -112,51 +103,76 @@ class Model:
         if pictures.ndim == 3:
             pictures = pictures[None]
         if pictures.shape[1:] != self.image_shape:
-            raise ValueError(
+            raise UserError(
                 f"pictures have shape {given}, expected (n, {height}, {width}, {channels}): "
-                "resize them with morphing_faces.photo.frame"
+                "resize them with morphing_faces.pictures.frame"
             )
         if pictures.dtype == np.uint8:
             return pictures.astype(np.float32) / 255
         if pictures.dtype.kind != "f":
-            raise ValueError(f"pictures are {pictures.dtype}, expected uint8 in 0 to 255 or float in [0, 1]")
+            raise UserError(f"pictures are {pictures.dtype}, expected uint8 in 0 to 255 or float in [0, 1]")
         if pictures.size and not (pictures.min() >= -1e-3 and pictures.max() <= 1 + 1e-3):
-            raise ValueError(f"float pictures have values from {pictures.min()} to {pictures.max()}, expected 0 to 1")
+            raise UserError(f"float pictures have values from {pictures.min()} to {pictures.max()}, expected 0 to 1")
         return np.clip(pictures, 0, 1, dtype=np.float32)
 
-    def _start(
-        self, name: str, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]]
-    ) -> onnxruntime.InferenceSession:
+    def _start(self, name: str, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]]) -> _Network:
         content = self.bundle.read(name)
-        import onnxruntime  # here, because its import takes longer than the rest of the package's
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting must not burn a core
+        path = self.bundle.folder / name
         try:
-            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime has no common base class for "this is not a model"
-            reason = str(error).splitlines()[0]
-            raise BundleError(
-                f"{self.bundle.folder / name} is not a usable ONNX model: {reason}; {bundles.REMEDY}"
-            ) from None
-        for expected, found in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
+            cost = check(content, {key: (1, *shape[1:]) for key, shape in inputs.items()})
+        except RefusedError as error:
+            raise BundleError(f"{path} {error}; {bundles.REMEDY}") from None
+        network = _Network(path, content, {key: shape[1:] for key, shape in outputs.items()}, cost)
+        for expected, found in ((inputs, network.session.get_inputs()), (outputs, network.session.get_outputs())):
             shapes = {node.name: node.shape for node in found}
             for key, shape in expected.items():
                 if len(shapes.get(key) or []) != len(shape) or shapes[key][1:] != shape[1:]:
                     raise BundleError(
-                        f"{self.bundle.folder / name}: {key!r} has shape {shapes.get(key)}, the manifest says {shape}; "
-                        f"{bundles.REMEDY}"
+                        f"{path}: {key!r} has shape {shapes.get(key)}, the manifest says {shape}; {bundles.REMEDY}"
                     )
-        return session
+        return network
+
+
+class _Network:
+    """One ONNX file of a bundle in the runtime, already judged by :func:`onnx_guard.check`."""
+
+    def __init__(self, path: Path, content: bytes, outputs: dict[str, list[int]], cost: Cost):
+        import onnxruntime  # here, because its import takes longer than the rest of the package's
+
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised, and told once
+        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting must not burn a core
+        self.path, self.outputs = path, outputs
+        self.chunk = max(1, min(CHUNK, CHUNK_VALUES // max(cost.values, 1)))
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime has no common base class for "this is not a model"
+            raise BundleError(f"{path} is not a usable ONNX model: {reason(error)}; {bundles.REMEDY}") from None
+        self.input = self.session.get_inputs()[0].name
+
+    def run(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs by name for an array (n, ...) of inputs. Raises ``BundleError`` when the network fails."""
+        results = {name: np.empty((len(rows), *shape), np.float32) for name, shape in self.outputs.items()}
+        for first in range(0, len(rows), self.chunk):
+            part = slice(first, first + self.chunk)
+            try:
+                answers = self.session.run(list(results), {self.input: rows[part]})
+                for name, answer in zip(results, answers, strict=True):
+                    results[name][part] = answer
+            except MemoryError:
+                raise
+            except Exception as error:  # as above; and an answer of another shape than the network declares
+                raise BundleError(f"{self.path} fails when it is run: {reason(error)}; {bundles.REMEDY}") from None
+        return results
 
 
 def load(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     """A model from a shipped bundle by name, from any bundle by its folder, or the default.
 
     Checks version, hashes and shapes, and never runs code from the files.
-    Raises :class:`morphing_faces.bundle.BundleError`, a ``ValueError``, with one line that says what is wrong.
+    Raises :class:`morphing_faces.bundle.BundleError`, a ``UserError``, with one line that says what is wrong.
     """
     bundle = bundles.find(name_or_path)
     for name in bundle.files:

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import site
 from .bundle import Bundle
+from .errors import UserError
 from .site import Asset
 
 PORT = 8000  # the first choice; any free one when it is taken
@@ -130,12 +131,12 @@ def _encoded(asset: Asset, changed: int, encoding: str) -> tuple[bytes, str]:
 def listen(host: str, port: int | None) -> socket.socket:
     """A socket that listens at the address; without a port 8000, or any free one when that is taken.
 
-    Raises ``ValueError`` with the remedy when the address cannot be had.
+    Raises ``UserError`` with the remedy when the address cannot be had.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, PORT if port is None else port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise ValueError(f"--host {host}: no such address ({error.strerror}); try --host 127.0.0.1") from None
+        raise UserError(f"--host {host}: no such address ({error.strerror}); try --host 127.0.0.1") from None
     for candidate in [PORT, 0] if port is None else [port]:
         listener = socket.socket(family, socket.SOCK_STREAM)
         if os.name != "nt":  # there, it would let two programs share a port
@@ -147,7 +148,7 @@ def listen(host: str, port: int | None) -> socket.socket:
             listener.close()
             if port is None and candidate and error.errno in (errno.EADDRINUSE, errno.EACCES):
                 continue
-            raise ValueError(_refusal(host, candidate, error)) from None
+            raise UserError(_refusal(host, candidate, error)) from None
         return listener
     raise AssertionError("port 0 is always free, or its error was raised")
 

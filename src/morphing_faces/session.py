@@ -1,18 +1,16 @@
 """What a person is doing: a face, two axes, frozen or not. Pure state; every view shows this and nothing more.
 
-Also the grammar of the prompt. Nothing here draws, prints or waits.
+Nothing here draws, prints or waits.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from . import noise
 from .errors import UserError
-from .files import whole_file
+from .files import atomic_write, read_json
 from .rules import (
     COORDINATE_LIMIT,
     FACE_FORMAT,
@@ -37,6 +35,8 @@ from .rules import (
 
 if TYPE_CHECKING:
     from .model import Model
+
+FACE_LIMIT = 1 << 20  # bytes of a face's file
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,21 +364,12 @@ class Session:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the face as a small JSON file, whole or not at all."""
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Show a saved face. Raises ``UserError`` that names the file and what is wrong with it."""
-        try:
-            face = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{path} {say('face')}") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from None
-        except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
-            raise UserError(f"{path} {say('face')}") from None
+        face = read_json(path, FACE_LIMIT)
         try:
             self.from_dict(face)
         except UserError as error:
@@ -497,94 +488,3 @@ def _short(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     text = " ".join(text.split())
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-# --- the prompt's grammar
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A word of the prompt: what follows it and what it does, as the help shows it."""
-
-    arguments: str
-    help: str
-
-
-VERBS: dict[str, Verb] = {
-    "h": Verb("", "Display this help message"),
-    "q": Verb("", "Quit the program"),
-    "r": Verb("", "Randomize face"),
-    "d": Verb("D1 D2", "Select dimensions D1 and D2"),
-    "f": Verb("", "Freeze / unfreeze the face, as a click does"),
-    "u": Verb("", "Undo"),
-    "redo": Verb("", "Undo the undo"),
-    "set": Verb("D X", "Set dimension D to X"),
-    "range": Verb("X", "Let the mouse reach from -X to X, as the wheel does"),
-    "walk": Verb("", "Random walk; any key or command stops it"),
-    "save": Verb("FILE", "Save the face (.json), or its picture (.png)"),
-    "load": Verb("FILE", "Load a face saved before (.json)"),
-}
-
-
-def help_message(dimensions: int) -> str:
-    """What ``h`` shows: the 2014 words first."""
-    rows = [f"    {f'{name} {verb.arguments}':<14}{verb.help}" for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "",
-            "Move your mouse over the image to make it morph, click it to",
-            "freeze / unfreeze the image.",
-            "",
-            "COMMANDS:",
-            *rows,
-            "",
-            f"Dimensions are 0 to {dimensions - 1}, the one that changes the picture most first.",
-            "",
-        ]
-    )
-
-
-def parse(line: str, dimensions: int) -> tuple[str, tuple[Any, ...]]:
-    """A line of the prompt -> its verb and arguments, converted: ``"d 0 5"`` -> ``("d", (0, 5))``.
-
-    An empty line is ``("", ())``. Raises ``ValueError`` with one line that says what is wrong and what is allowed.
-    """
-    name, _, rest = line.strip().partition(" ")
-    rest = rest.strip()
-    if not name:
-        return "", ()
-    if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown command {name!r}: {hint}type h for help")
-    wanted = VERBS[name].arguments.split()
-    if wanted == ["FILE"]:
-        if not rest:
-            raise ValueError(f"{name} needs a file: {name} FILE")
-        return name, (rest.strip("\"'"),)
-    words = rest.split()
-    if len(words) != len(wanted):
-        if name == "d":
-            raise ValueError("need two dimensions to select: d D1 D2")
-        raise ValueError(
-            f"{name} takes {len(wanted) or 'no'} arguments, got {len(words)}: {name} {' '.join(wanted)}".rstrip()
-        )
-    return name, tuple(_argument(kind, word, dimensions) for kind, word in zip(wanted, words, strict=True))
-
-
-def _argument(kind: str, word: str, dimensions: int) -> int | float:
-    if kind.startswith("D"):
-        try:
-            dimension = int(word)
-        except ValueError:
-            dimension = -1
-        if not 0 <= dimension < dimensions:
-            raise ValueError(f"dimension {word!r}: dimensions are whole numbers from 0 to {dimensions - 1}")
-        return dimension
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{word!r}: must be a number")
-    return number

@@ -5,37 +5,38 @@ from __future__ import annotations
 import importlib.util
 import os
 import queue
+import signal
+import socket
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from .files import whole_file
-from .render import save_picture, to_image, to_uint8
-from .session import Session, help_message, parse
+from . import commands, errors
+from .files import atomic_write
+from .pictures import save_picture, to_uint8
+from .prompt import Prompt
+from .session import Session
 
 if TYPE_CHECKING:
+    from .artists import Box, Label
     from .model import Model
 
 FACE = 512  # pixels of the face's side when the window opens
 MARGIN = 56  # pixels around the face, where the axes are named
 FRAME_MS = 8  # no two frames begin closer together; a frame takes about this long, and 16.7 is a 60 Hz display's rhythm
 POLL_MS = 30  # how often commands typed elsewhere are looked for
+GRACE = 5  # seconds after a signal in which the window may close
 WALK_MS = 450  # one step of the random walk, from standstill to standstill
 
-PAPER, INK, FAINT, ICE, ALARM = "#16171a", "#e8e6e3", "#8b8d93", "#7cc4ff", "#ff8a80"
+FAINT, ICE, ALARM = "#8b8d93", "#7cc4ff", "#ff8a80"
 
-# Keys and the commands they stand for; those that end in a space open a line to be completed.
-KEYS = {
-    "h": "h", "q": "q", "r": "r", "u": "u", "f": "f", "w": "walk", "y": "redo", "ctrl+z": "u", "ctrl+y": "redo",
-    "ctrl+shift+z": "redo", " ": "f", "d": "d ", "s": "save ", "l": "load ", ":": "", "/": "",
-}  # fmt: skip
-KEY_HELP = """Keys here: h q r u f as above, w walk, y redo; d, s (save), l (load)
-and : (anything) open a line, Esc closes it. The wheel: range."""
 HINT = "hover to morph  ·  click to freeze  ·  r new face  ·  d dimensions  ·  h help"
 
 
@@ -62,10 +63,73 @@ def choose_backend() -> str:
     raise NoDisplay(f"no window can be opened: {reason}; {remedy}")
 
 
+def open_window(model: Model, seed: int, prompt: bool) -> int:
+    """Run the window until it is closed, with the prompt in a thread beside it -> 0, or the signal that closed it.
+
+    Raises :class:`NoDisplay` when there is no display or no toolkit.
+    """
+    view = Window(model, Session(model, seed), choose_backend())
+    terminal = Prompt(view.submit, len(model.dimensions)) if prompt else None
+    with _closed_by_signals(view) as received:
+        if terminal:
+            terminal.say(commands.help_message(len(model.dimensions)))
+            terminal.start()
+        try:
+            view.run()
+        finally:
+            if terminal:
+                terminal.stop()
+    return received[0] if received else 0
+
+
+@contextmanager
+def _closed_by_signals(view: Window) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM close the window between two frames -> those received.
+
+    A thread is told of them, too: it ends the process when the window has not closed after :data:`GRACE` seconds,
+    which is when the main thread is in foreign code and Python's handlers do not run.
+    """
+    received: list[int] = []
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    gone = threading.Event()
+
+    def leave(number: int, _frame: Any) -> None:
+        received.append(number)
+        view.leaving = True  # not close(): this may be the middle of a frame, which goes on drawing afterwards
+
+    def watch() -> None:
+        with suppress(OSError):
+            while number := reader.recv(1):
+                if number[0] in numbers and not gone.wait(GRACE):
+                    os._exit(128 + number[0])
+
+    def install() -> None:
+        for number in numbers:
+            signal.signal(number, leave)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.getsignal(number) for number in numbers}
+    old_descriptor = signal.set_wakeup_fd(-1)
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    install()
+    view.on_start = install  # again in the toolkit's loop, for matplotlib puts its own handler there
+    try:
+        yield received
+    finally:
+        gone.set()
+        signal.set_wakeup_fd(old_descriptor)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        writer.close()
+
+
 class Window:
     """A matplotlib window with the face at 512 pixels. :meth:`run` returns when it is closed.
 
-    Raises :class:`NoDisplay` when there is no display or no toolkit.
+    No exception leaves one of its callbacks: what a person can mend is told in the window, anything else is told as a
+    fault, and the window lives on. Raises :class:`NoDisplay` when there is no display or no toolkit.
     """
 
     def __init__(self, model: Model, session: Session, backend: str | None = None):
@@ -76,6 +140,8 @@ class Window:
         settings: dict[Any, Any] = {key: [] for key in matplotlib.rcParams if key.startswith("keymap.")}
         settings |= {"toolbar": "None", "figure.raise_window": True}
         matplotlib.rcParams.update(settings)
+        from .artists import INK, PAPER, Face, Label
+
         try:
             matplotlib.use(backend, force=True)
             from matplotlib import pyplot
@@ -87,31 +153,34 @@ class Window:
         self.canvas = cast(Any, self.figure.canvas)
         self.canvas.manager.set_window_title(f"Morphing Faces: {model.name}")
 
-        self.face, label = _artists()
-        self.x_name = label("center", "top")
-        self.y_name = label("right", "middle", turned=True)
-        self.state = label("left", "bottom")
-        self.note = label("left", "bottom")
-        self.help = label("left", "top", monospace=True, backdrop=True)
-        self.animated = [self.face, self.x_name, self.y_name, self.state, self.note, self.help]
-        self.background: Any = None
+        self.ink = INK
+        self.face = Face(FACE)
+        self.x_name = Label("center", "top")
+        self.y_name = Label("right", "middle", turned=True)
+        self.state = Label("left", "bottom")
+        self.note = Label("left", "bottom")
+        self.help = Label("left", "top", monospace=True, backdrop=True)
+        self.labels = [self.x_name, self.y_name, self.state, self.note]
+        self.painted: dict[Label, tuple[Any, Box]] = {}  # how each label looked when it was painted, and where
+        self.background: np.ndarray | None = None  # the canvas without face and labels; None until it is drawn
+        self.help_painted = False
 
         self.pointer: tuple[float, float] | None = None  # the newest place in the hover square not yet shown
         self.line: str | None = None  # the command being typed in the window
         self.message, self.message_is_error = "", False
         self.walk_from: tuple[np.ndarray, float] | None = None  # where the running step of a walk began, and when
-        self.commands: queue.Queue[tuple[str, tuple[Any, ...], Future[str]]] = queue.Queue()
+        self.waiting: queue.Queue[tuple[str, tuple[Any, ...], Future[str]]] = queue.Queue()
+        self.on_start: Callable[[], None] | None = None  # called once the toolkit's loop runs
         self.leaving = False  # set it from anywhere, a signal's handler too: the window closes between two frames
         self.closed = False
         self.frames = 0
         self.last_frame = 0.0
         self.frame_timer = self.canvas.new_timer(interval=1)
         self.frame_timer.single_shot = True
-        self.frame_timer.add_callback(self._frame)
+        self.frame_timer.add_callback(self._safely(self._frame))
         self.frame_due = False
         self.poll_timer = self.canvas.new_timer(interval=POLL_MS)
-        self.poll_timer.add_callback(self._poll)
-        connect: Any = self.canvas.mpl_connect
+        self.poll_timer.add_callback(self._safely(self._poll))
         for name, callback in (
             ("motion_notify_event", self._on_move),
             ("button_press_event", self._on_click),
@@ -121,7 +190,7 @@ class Window:
             ("resize_event", self._on_resize),
             ("close_event", self._on_close),
         ):
-            connect(name, callback)
+            self.canvas.mpl_connect(name, self._safely(callback))
         self._lay_out()
 
     # --- running
@@ -134,13 +203,15 @@ class Window:
         pyplot.show(block=True)
         self._on_close()
 
-    def submit(self, verb: str, arguments: tuple[Any, ...]) -> Future[str]:
-        """Hand a command over from another thread; the future brings its message or its ``ValueError``."""
+    def submit(self, word: str, arguments: tuple[Any, ...]) -> Future[str]:
+        """Hand a command over from another thread.
+
+        The future brings its message or whatever exception it raised; it is cancelled when the window is gone.
+        """
         future: Future[str] = Future()
-        if self.closed:
+        self.waiting.put((word, arguments, future))
+        if self.closed:  # asked after the command was put there: one of the two sides always sees it
             future.cancel()
-        else:
-            self.commands.put((verb, arguments, future))
         return future
 
     def close(self) -> None:
@@ -150,52 +221,38 @@ class Window:
         pyplot.close(self.figure)
         self._on_close()
 
-    def perform(self, verb: str, arguments: tuple[Any, ...]) -> str:
-        """Do a command of the prompt and return what to tell the person. Raises ``ValueError`` with one line."""
-        session = self.session
+    def perform(self, word: str, arguments: tuple[Any, ...]) -> str:
+        """Do a command of the prompt and return what to tell the person. Raises ``UserError`` with one line."""
         self._stop_walk()
         self._show_pointer()  # the hand was there before the command
-        message = ""
-        if verb == "h":
-            message = help_message(len(session.dimensions))
-        elif verb == "q":
-            self.close()
-        elif verb == "r":
-            session.shuffle()
-        elif verb == "d":
-            session.select(*arguments)
-        elif verb == "f":
-            session.toggle_freeze()
-        elif verb == "u":
-            message = "" if session.undo() else "nothing to undo"
-        elif verb == "redo":
-            message = "" if session.redo() else "nothing to redo"
-        elif verb == "set":
-            session.set(*arguments)
-        elif verb == "range":
-            session.set_range(*arguments)
-        elif verb == "walk":
-            session.end_gesture()
-            self.walk_from = (session.z, time.monotonic())
-            session.walk()
-            message = "walking; any key or command stops"
-        elif verb == "save":
-            message = self._save(arguments[0])
-        elif verb == "load":
-            session.load(arguments[0])
-        self._want_frame()
-        return message
-
-    def _save(self, name: str) -> str:
         try:
-            if name.lower().endswith(".png"):
-                with whole_file(name) as temporary:
-                    save_picture(to_uint8(self.model.decode(self.session.z))[0], temporary, FACE)
-            else:
-                self.session.save(name)
-        except OSError as error:
-            raise ValueError(f"{name} cannot be written: {error.strerror or error}") from None
-        return f"saved {name}"
+            return commands.perform(self, word, arguments)
+        finally:
+            self._want_frame()
+
+    def start_walk(self) -> None:
+        """Walk at random until something else is done."""
+        self.session.end_gesture()
+        self.walk_from = (self.session.z, time.monotonic())
+        self.session.walk()
+
+    def save_picture(self, path: Path) -> None:
+        """Write the face as a picture of 512 pixels, in the format of the suffix. Raises ``UserError``."""
+        picture = to_uint8(self.model.decode(self.session.z))[0]
+        with atomic_write(path) as temporary:
+            save_picture(picture, temporary, FACE)
+
+    def _safely(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """A callback that tells what goes wrong and never raises: an exception would stop the toolkit's timer."""
+
+        def run(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:
+                self.pointer = None  # or the next frame would fail at the same place again
+                self._tell(errors.tell(error), error=True)
+
+        return run
 
     # --- events
 
@@ -240,11 +297,11 @@ class Window:
             return self._type(key)
         if self.help.text:
             self.help.text = ""
-            if key in ("h", "escape"):
+            if commands.KEYS.get(key) == "h" or key == "escape":
                 return self._tell("")
-        if key not in KEYS:
+        command = commands.KEYS.get(key)
+        if command is None:
             return self._tell("")
-        command = KEYS[key]
         if command.endswith(" ") or not command:
             self.line = command
             return self._tell("")
@@ -264,34 +321,33 @@ class Window:
         self._tell("")
 
     def _do(self, line: str) -> None:
-        try:
-            verb, arguments = parse(line, len(self.session.dimensions))
-            message = self.perform(verb, arguments) if verb else ""
-        except ValueError as error:
-            return self._tell(str(error), error=True)
-        if verb == "h":
-            self.help.text = f"{message.strip()}\n\n{KEY_HELP}"
+        word, arguments = commands.parse(line, len(self.session.dimensions))
+        message = self.perform(word, arguments)
+        if word == "h":
+            self.help.text = f"{message.strip()}\n\n{commands.key_help()}"
             message = ""
-        if not self.closed:
-            self._tell(message)
+        self._tell(message)
 
     def _tell(self, message: str, error: bool = False) -> None:
         self.message, self.message_is_error = message, error
         self._want_frame()
 
     def _poll(self) -> None:
+        started, self.on_start = self.on_start, None
+        if started is not None:
+            started()
         if self.leaving and not self.closed:
             self.close()
         while not self.closed:
             try:
-                verb, arguments, future = self.commands.get_nowait()
+                word, arguments, future = self.waiting.get_nowait()
             except queue.Empty:
                 break
             try:
-                message = self.perform(verb, arguments)
+                message = self.perform(word, arguments)
                 self.message = ""
                 future.set_result(message)
-            except ValueError as error:
+            except Exception as error:  # the one that waits for it tells it
                 future.set_exception(error)
         if self.walk_from is not None:
             self._want_frame()
@@ -300,8 +356,8 @@ class Window:
         self.closed = True
         self.poll_timer.stop()
         self.frame_timer.stop()
-        while not self.commands.empty():
-            self.commands.get_nowait()[2].cancel()
+        while not self.waiting.empty():
+            self.waiting.get_nowait()[2].cancel()
 
     # --- drawing
 
@@ -322,17 +378,22 @@ class Window:
         if self._gone() or self.background is None:
             return
         self.last_frame = time.monotonic()
-        self._show_pointer()
-        z = self._walked() if self.walk_from is not None else self.session.z
-        self.face.show(self.model.decode(z)[0])
+        try:
+            self._show_pointer()
+            z = self._walked() if self.walk_from is not None else self.session.z
+            self.face.show(self.model.decode(z)[0])
+        except Exception as error:  # the last face stays, and the message is shown beside it
+            self.pointer = self.walk_from = None
+            self.message, self.message_is_error = errors.tell(error), True
         self._name_things()
-        self._blit()
+        self._paint()
         self.frames += 1
 
     def _show_pointer(self) -> None:
         if self.pointer is not None:
-            self.session.move(*self.pointer)
+            x, y = self.pointer
             self.pointer = None
+            self.session.move(x, y)
 
     def _walked(self) -> np.ndarray:
         """The point between the walk's last step and its next; takes the next step when it has arrived."""
@@ -355,7 +416,7 @@ class Window:
     def _name_things(self) -> None:
         session = self.session
         first, second = session.axes
-        ink = FAINT if session.frozen else INK
+        ink = FAINT if session.frozen else self.ink
         self.x_name.text, self.x_name.color = f"dimension {first}  →  {session.get(first):+.2f}", ink
         self.y_name.text, self.y_name.color = f"dimension {second}  →  {session.get(second):+.2f}", ink
         frozen = "frozen: click to unfreeze" if session.frozen else ""
@@ -363,7 +424,7 @@ class Window:
         self.state.text, self.state.color = "     ".join(filter(None, (frozen, wide))), ICE
         self.face.edge = ICE if session.frozen else None
         if self.line is not None:
-            self.note.text, self.note.color = f"> {self.line}▏", INK
+            self.note.text, self.note.color = f"> {self.line}▏", self.ink
         else:
             self.note.text, self.note.color = self.message or HINT, ALARM if self.message_is_error else FAINT
 
@@ -374,7 +435,7 @@ class Window:
         left, bottom = int((width - side) / 2), int((height - side) / 2)
         self.face.box = (left, bottom, side, side)
         gap = margin / 7
-        for label in (self.x_name, self.y_name, self.state, self.note, self.help):
+        for label in (*self.labels, self.help):
             label.height = round(margin / 4.2)
         self.x_name.at = (left + side / 2, bottom - gap)
         self.y_name.at = (left - gap, bottom + side / 2)
@@ -387,112 +448,56 @@ class Window:
         self._lay_out()
 
     def _on_draw(self, _event: Any) -> None:
+        """The whole canvas was drawn: keep it as the background, and paint on it before it is shown."""
         if self._gone():
             return
-        self.background = self.canvas.copy_from_bbox(self.figure.bbox)
+        canvas = self._canvas()
+        self.background = canvas.copy()
         if self.face.pixels is None:
             self.face.show(self.model.decode(self.session.z)[0])
-        self.face.rescale()
         self._name_things()
-        for artist in self.animated:
-            self.figure.draw_artist(artist)
+        self._paint_all(canvas)
         self._want_frame()
 
-    def _blit(self) -> None:
-        self.canvas.restore_region(self.background)
-        for artist in self.animated:
-            self.figure.draw_artist(artist)
-        self.canvas.blit(self.figure.bbox)
+    def _canvas(self) -> np.ndarray:
+        """The pixels of the canvas, to be painted on: uint8 (height, width, 4)."""
+        return np.asarray(self.canvas.buffer_rgba())
 
+    def _paint(self) -> None:
+        """Bring the canvas up to date: the face, and those texts that have changed, each shown by itself."""
+        canvas, background = self._canvas(), self.background
+        if background is None or background.shape != canvas.shape:
+            self.canvas.draw_idle()  # it was resized: the draw event paints all
+            return
+        if self.help.text or self.help_painted:  # it lies over the face and the texts
+            canvas[...] = background
+            self._paint_all(canvas)
+            self.canvas.blit(self.figure.bbox)
+            return
+        self._blit(self.face.paint(canvas))
+        for label in self.labels:
+            look, box = self.painted[label]
+            if label.look != look:
+                left, bottom, width, height = box
+                cleared = np.s_[
+                    max(canvas.shape[0] - bottom - height, 0) : canvas.shape[0] - bottom, max(left, 0) : left + width
+                ]
+                canvas[cleared] = background[cleared]
+                painted = label.paint(canvas)
+                self.painted[label] = (label.look, painted)
+                self._blit(box)
+                self._blit(painted)
 
-def _artists() -> tuple[Any, Any]:
-    """The face, and the class of the labels. Made late, so that importing this module does not import matplotlib.
+    def _paint_all(self, canvas: np.ndarray) -> None:
+        self.face.paint(canvas)
+        self.painted = {label: (label.look, label.paint(canvas)) for label in self.labels}
+        self.help.paint(canvas)
+        self.help_painted = bool(self.help.text)
 
-    Both are pictures made by Pillow and copied as they are: matplotlib's own resampling and text take 10 times longer.
-    """
-    import matplotlib
-    from matplotlib.artist import Artist
-    from matplotlib.colors import to_rgba
+    def _blit(self, box: Box) -> None:
+        """Show a part of the canvas."""
+        from matplotlib.transforms import Bbox
 
-    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
-
-    def to_bytes(color: str) -> tuple[int, ...]:
-        return tuple(round(255 * part) for part in to_rgba(color))
-
-    class Face(Artist):
-        """The picture, scaled smoothly to the box."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.set_animated(True)
-            self.box = (0, 0, FACE, FACE)  # left, bottom, width, height in device pixels
-            self.pixels: np.ndarray | None = None  # uint8 (height, width, channels), the model's own size
-            self.scaled: np.ndarray | None = None  # uint8 RGBA at the size of the box, bottom row first
-            self.edge: str | None = None
-
-        def show(self, picture: np.ndarray) -> None:
-            """Take a float picture (height, width, channels) in [0, 1]."""
-            self.pixels = to_uint8(picture)
-            self.rescale()
-
-        def rescale(self) -> None:
-            assert self.pixels is not None
-            size = self.box[2:]
-            resized = to_image(self.pixels[::-1]).resize(size, Image.Resampling.BICUBIC)
-            if self.scaled is None or self.scaled.shape[1::-1] != size:
-                self.scaled = np.full((size[1], size[0], 4), 255, np.uint8)
-            values = np.asarray(resized)
-            self.scaled[..., :3] = values[..., None] if values.ndim == 2 else values
-
-        def draw(self, renderer: Any) -> None:
-            if self.scaled is None:
-                return
-            if self.edge:
-                for border in (self.scaled[:3], self.scaled[-3:], self.scaled[:, :3], self.scaled[:, -3:]):
-                    border[...] = to_bytes(self.edge)
-            renderer.draw_image(renderer.new_gc(), self.box[0], self.box[1], self.scaled)
-
-    class Label(Artist):
-        """A text at a place in device pixels, aligned there; ``turned`` reads upwards."""
-
-        def __init__(
-            self, across: str, along: str, *, turned: bool = False, monospace: bool = False, backdrop: bool = False
-        ):
-            super().__init__()
-            self.set_animated(True)
-            self.across, self.along, self.turned, self.backdrop = across, along, turned, backdrop
-            self.file = str(fonts / ("DejaVuSansMono.ttf" if monospace else "DejaVuSans.ttf"))
-            self.small = monospace
-            self.text, self.color, self.at, self.height = "", INK, (0.0, 0.0), 14
-            self._made: tuple[Any, np.ndarray] | None = None
-
-        def picture(self) -> np.ndarray:
-            """The text as uint8 RGBA, bottom row first; remade when it changed."""
-            key = (self.text, self.color, self.height)
-            if self._made is None or self._made[0] != key:
-                font = ImageFont.truetype(self.file, round(self.height * (0.8 if self.small else 1)))
-                pen = ImageDraw.Draw(Image.new("L", (1, 1)))
-                pad = self.height if self.backdrop else 1
-                spacing = round(self.height * 0.45)
-                _, _, right, below = pen.multiline_textbbox((0, 0), self.text, font=font, spacing=spacing)
-                size = (round(right) + 2 * pad, round(below) + 2 * pad)
-                paper = (*to_bytes(PAPER)[:3], 225) if self.backdrop else (*to_bytes(self.color)[:3], 0)
-                image = Image.new("RGBA", size, paper)
-                ImageDraw.Draw(image).multiline_text(
-                    (pad, pad), self.text, font=font, spacing=spacing, fill=to_bytes(self.color)
-                )
-                pixels = np.asarray(image)
-                pixels = np.rot90(pixels) if self.turned else pixels
-                self._made = (key, np.ascontiguousarray(pixels[::-1]))
-            return self._made[1]
-
-        def draw(self, renderer: Any) -> None:
-            if not self.text:
-                return
-            picture = self.picture()
-            height, width = picture.shape[:2]
-            left = self.at[0] - {"left": 0, "center": width / 2, "right": width}[self.across]
-            bottom = self.at[1] - {"bottom": 0, "middle": height / 2, "top": height}[self.along]
-            renderer.draw_image(renderer.new_gc(), round(left), round(bottom), picture)
-
-    return Face(), Label
+        left, bottom, width, height = box
+        if width and height:
+            self.canvas.blit(Bbox.from_bounds(left, bottom, width, height))

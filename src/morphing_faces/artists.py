@@ -1,0 +1,111 @@
+"""What the window draws: a face and texts, made by Pillow and painted straight into the canvas's pixels.
+
+matplotlib's own scaling of pictures and its texts take ten times longer, and a frame has 16 ms.
+A canvas's pixels are uint8 (height, width, 4), the top row first; places and boxes are matplotlib's, from the bottom left.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgb
+from PIL import Image, ImageDraw, ImageFont
+
+from .pictures import to_image, to_uint8
+
+Box = tuple[int, int, int, int]  # left, bottom, width, height, in device pixels
+
+PAPER, INK = "#16171a", "#e8e6e3"  # the colours of the canvas and of what is written on it
+EDGE = 3  # device pixels of the coloured edge around a frozen face
+
+
+class Face:
+    """The picture, scaled smoothly to ``box``."""
+
+    def __init__(self, size: int) -> None:
+        self.box: Box = (0, 0, size, size)
+        self.pixels: np.ndarray | None = None  # uint8 (height, width, channels), the model's own size
+        self.edge: str | None = None  # the colour of an edge around it
+
+    def show(self, picture: np.ndarray) -> None:
+        """Take a float picture (height, width, channels) in [0, 1]."""
+        self.pixels = to_uint8(picture)
+
+    def paint(self, canvas: np.ndarray) -> Box:
+        """Paint it, and return what was painted."""
+        if self.pixels is None:
+            return (0, 0, 0, 0)
+        left, bottom, width, height = self.box
+        # Four bytes a pixel, as the canvas has them and Pillow works with inside: nothing is rearranged afterwards.
+        scaled = to_image(self.pixels).convert("RGB").convert("RGBX").resize((width, height), Image.Resampling.BICUBIC)
+        target = canvas[canvas.shape[0] - bottom - height : canvas.shape[0] - bottom, left : left + width]
+        target[...] = np.asarray(scaled)[: target.shape[0], : target.shape[1]]
+        if self.edge:
+            color = _bytes(self.edge)
+            for border in (target[:EDGE], target[-EDGE:], target[:, :EDGE], target[:, -EDGE:]):
+                border[..., :3] = color
+        return self.box
+
+
+class Label:
+    """A text at a place, aligned there; ``turned`` reads upwards, ``backdrop`` puts a dark panel under it."""
+
+    def __init__(
+        self, across: str, along: str, *, turned: bool = False, monospace: bool = False, backdrop: bool = False
+    ):
+        self.across, self.along, self.turned, self.monospace, self.backdrop = across, along, turned, monospace, backdrop
+        self.text, self.color, self.at, self.height = "", INK, (0.0, 0.0), 14
+        self._made: tuple[tuple[str, str, int], np.ndarray] | None = None
+
+    @property
+    def look(self) -> tuple[str, str, int, tuple[float, float]]:
+        """All that decides how it looks: while this stays the same, it need not be painted again."""
+        return self.text, self.color, self.height, self.at
+
+    def paint(self, canvas: np.ndarray) -> Box:
+        """Paint it, and return what was painted."""
+        if not self.text:
+            return (0, 0, 0, 0)
+        picture = self._picture()
+        height, width = picture.shape[:2]
+        left = round(self.at[0] - {"left": 0, "center": width / 2, "right": width}[self.across])
+        bottom = round(self.at[1] - {"bottom": 0, "middle": height / 2, "top": height}[self.along])
+        top = canvas.shape[0] - bottom - height
+        x, y = max(left, 0), max(top, 0)  # what lies outside the canvas is cut off
+        target = canvas[y : max(top + height, 0), x : max(left + width, 0)]
+        seen = picture[y - top :, x - left :][: target.shape[0], : target.shape[1]]
+        alpha = seen[..., 3:].astype(np.uint16)
+        target[..., :3] = (seen[..., :3] * alpha + target[..., :3] * (255 - alpha) + 127) // 255
+        return left, bottom, width, height
+
+    def _picture(self) -> np.ndarray:
+        """The text as uint8 RGBA (height, width, 4); made anew when it has changed."""
+        key = (self.text, self.color, self.height)
+        if self._made is None or self._made[0] != key:
+            font = _font(self.monospace, round(self.height * (0.8 if self.monospace else 1)))
+            pad = self.height if self.backdrop else 1
+            spacing = round(self.height * 0.45)
+            pen = ImageDraw.Draw(Image.new("L", (1, 1)))
+            _, _, right, below = pen.multiline_textbbox((0, 0), self.text, font=font, spacing=spacing)
+            size = (round(right) + 2 * pad, round(below) + 2 * pad)
+            ink = _bytes(self.color)
+            image = Image.new("RGBA", size, (*_bytes(PAPER), 225) if self.backdrop else (*ink, 0))
+            ImageDraw.Draw(image).multiline_text((pad, pad), self.text, font=font, spacing=spacing, fill=ink)
+            pixels = np.asarray(image)
+            self._made = (key, np.rot90(pixels) if self.turned else pixels)
+        return self._made[1]
+
+
+@functools.cache
+def _font(monospace: bool, size: int) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSansMono.ttf" if monospace else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
+
+
+@functools.cache
+def _bytes(color: str) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * part) for part in to_rgb(color))
+    return red, green, blue
