@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from filelock import FileLock
 from PIL import Image, ImageDraw
 
 from hand import Hand, follow, open_page
@@ -54,14 +56,38 @@ def drawn_faces(count: int, size: int = 24, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """``made_once(name, make)`` is a folder that ``make(folder)`` has filled, once for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "made"
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        shared.mkdir(exist_ok=True)
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / f"{name}.done").exists():
+                make(shared / name)
+                (shared / f"{name}.done").touch()
+        return shared / name
+
+    return get
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(made_once: MadeOnce) -> Path:
     """A prepared data set of 500 drawn faces, 16x16 grey."""
     from morphing_faces.prepare import prepare
 
-    folder = tmp_path_factory.mktemp("data")
-    np.savez(folder / "faces.npz", images=drawn_faces(500))
-    prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=True, progress=False)
-    return folder / "prepared"
+    def make(folder: Path) -> None:
+        source = folder.with_name("faces.npz")
+        np.savez(source, images=drawn_faces(500))
+        prepare([str(source)], folder, size=16, grey=True, progress=False)
+
+    return made_once("tiny-data", make)
 
 
 def drawn_face() -> Image.Image:
@@ -73,26 +99,28 @@ TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps":
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(tiny_data: Path, made_once: MadeOnce) -> Path:
     """A finished run of a tiny network on ``tiny_data``."""
     from morphing_faces.dataset import open_dataset
     from morphing_faces.train.loop import train
     from morphing_faces.train.recipe import from_dict
 
-    run = tmp_path_factory.mktemp("run") / "tiny"
-    train(from_dict(TINY), open_dataset(tiny_data), run, device="cpu", progress=False)
-    return run
+    def make(run: Path) -> None:
+        train(from_dict(TINY), open_dataset(tiny_data), run, device="cpu", progress=False)
+
+    return made_once("tiny-run", make)
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_run: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tiny_run: Path, tiny_data: Path, made_once: MadeOnce) -> Path:
     """The bundle exported from ``tiny_run``. Not to be changed: copy it with ``bundle_copy``."""
     from morphing_faces.dataset import open_dataset
     from morphing_faces.train.export import export
 
-    out = tmp_path_factory.mktemp("bundle") / "tiny"
-    export(tiny_run, open_dataset(tiny_data), out, licence="drawn faces, no rights reserved", probes=512)
-    return out
+    def make(out: Path) -> None:
+        export(tiny_run, open_dataset(tiny_data), out, licence="drawn faces, no rights reserved", probes=512)
+
+    return made_once("tiny", make)
 
 
 @pytest.fixture
@@ -102,8 +130,26 @@ def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Run:
-    """Run ``morphing-faces ARGUMENTS`` in ``tmp_path``, without a display, and return what came out."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run ``morphing-faces ARGUMENTS`` in ``tmp_path``, without a display, in this process; return what came out."""
+    from morphing_faces.cli import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        words = [str(argument) for argument in arguments]
+        done = CliRunner().invoke(main, words, prog_name="morphing-faces")
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Run:
+    """Run ``morphing-faces ARGUMENTS`` in ``tmp_path``, without a display, as a process of its own."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}

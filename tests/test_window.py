@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,8 +38,10 @@ class Desk:
     def __init__(self, display: str, bundle: Path, folder: Path, *arguments: str, backend: str | None = None):
         self.display, self.folder, self.saves = display, folder, 0
         self.environment = {**os.environ, "DISPLAY": display, "HOME": str(folder)}
+        self.others = self._windows()
         self.output = folder / "output.txt"
-        with self.output.open("w") as output:
+        self.first = folder / "state-1.json"
+        with self.output.open("a") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "morphing_faces", "window", "-b", str(bundle), *arguments],
                 env=self.environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, text=True, cwd=folder,
@@ -47,13 +50,16 @@ class Desk:
         self.xdotool("windowfocus", "--sync", self.window)
         until(lambda: self.picture().std() > 8, "a face is drawn")
 
-    def _find(self) -> str:
-        assert self.process.poll() is None, self.output.read_text()
+    def _windows(self) -> list[str]:
         done = subprocess.run(
             ["xdotool", "search", "--onlyvisible", "--name", "Morphing Faces"],
             env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return done.stdout.strip().split("\n")[-1]
+        return done.stdout.split()
+
+    def _find(self) -> str:
+        assert self.process.poll() is None, self.output.read_text()
+        return next((window for window in self._windows() if window not in self.others), "")
 
     def xdotool(self, *words: str) -> str:
         done = subprocess.run(["xdotool", *words], env=self.environment, check=True, capture_output=True, text=True)
@@ -129,13 +135,38 @@ class Desk:
     def ends(self) -> int:
         return self.process.wait(PATIENCE)
 
+    def begin_again(self) -> None:
+        """Everything as it was at the start, with nothing typed and the help closed."""
+        self.key("Escape")
+        self.say(f"load {self.first}")
+        self.output.write_text("")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def one_desk(display: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    desk = Desk(display, tiny_bundle, tmp_path_factory.mktemp("desk"))
+    desk.state()
+    yield desk
+    desk.end()
+
 
 @pytest.fixture
-def desk(display: str, tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
+def desk(one_desk: Desk) -> Desk:
+    """The window that the tests share, as it is at the start."""
+    one_desk.begin_again()
+    return one_desk
+
+
+@pytest.fixture
+def own_desk(display: str, tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
+    """A window of its own, for a test that ends it."""
     desk = Desk(display, tiny_bundle, tmp_path)
     yield desk
-    desk.process.kill()
-    desk.process.wait()
+    desk.end()
 
 
 def test_hovering_sets_two_coordinates_from_corner_to_corner(desk: Desk) -> None:
@@ -216,8 +247,6 @@ def test_keys_do_what_the_prompt_does(desk: Desk) -> None:
     desk.key("s", "k", "Return")
     until(face.exists, "the file named in the window is there")
     assert json.loads(face.read_text())["z"] == second
-    desk.key("q")
-    assert desk.ends() == 0
 
 
 def test_a_wrong_line_is_answered_in_the_window(desk: Desk) -> None:
@@ -269,33 +298,90 @@ def test_a_saved_face_comes_back_and_its_picture_too(desk: Desk) -> None:
     desk.hover(0.3, 0.3)
     saved = desk.state()
     desk.say("r")
-    desk.say(f"load {desk.folder / 'state-1.json'}")
+    desk.say(f"load {desk.folder / f'state-{desk.saves}.json'}")
     desk.say(f"save {desk.folder / 'face.png'}")
     until((desk.folder / "face.png").exists, "the picture is saved")
     assert desk.state()["z"] == saved["z"]
     assert Image.open(desk.folder / "face.png").size == (512, 512)
 
 
-@pytest.mark.parametrize("how", ["q", "end of input", "closing the window"])
-def test_it_ends_with(desk: Desk, how: str) -> None:
-    assert desk.process.stdin is not None
+@pytest.mark.parametrize("how", ["q", "the key q", "end of a script", "closing the window"])
+def test_it_ends_with(how: str, own_desk: Desk) -> None:
+    assert own_desk.process.stdin is not None
     if how == "q":
-        desk.say("q")
-    elif how == "end of input":
-        desk.process.stdin.close()
+        own_desk.say("q")
+    elif how == "the key q":
+        own_desk.key("q")
+    elif how == "end of a script":
+        own_desk.say("r")
+        own_desk.process.stdin.close()
     else:
-        desk.close_button()
-    assert desk.ends() == 0
-    assert "Traceback" not in desk.output.read_text()
+        own_desk.close_button()
+    assert own_desk.ends() == 0
+    assert "Traceback" not in own_desk.output.read_text()
+
+
+def test_where_nothing_can_be_read_the_window_stays(own_desk: Desk) -> None:
+    assert own_desk.process.stdin is not None
+    own_desk.process.stdin.close()  # as a desktop's icon has it
+    time.sleep(1)
+    own_desk.hover(0.5, 0.5)
+    assert own_desk.process.poll() is None
+    own_desk.process.send_signal(signal.SIGTERM)
+    assert own_desk.ends() == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("walking", [False, True])
-def test_ctrl_c_closes_it_and_in_the_middle_of_a_frame_too(walking: bool, desk: Desk) -> None:
+def test_ctrl_c_closes_it_and_in_the_middle_of_a_frame_too(walking: bool, own_desk: Desk) -> None:
     if walking:
-        desk.say("walk")  # frame after frame
-    desk.process.send_signal(signal.SIGINT)
-    assert desk.ends() == 130
-    assert "Traceback" not in desk.output.read_text()
+        own_desk.say("walk")  # frame after frame
+    own_desk.process.send_signal(signal.SIGINT)
+    assert own_desk.ends() == 130
+    assert "Traceback" not in own_desk.output.read_text()
+
+
+def test_what_a_script_gets_wrong_is_told_and_the_rest_is_done(display: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    def face(**changes: Any) -> str:
+        whole = {"format": "morphing-faces face", "version": 1, "bundle": "tiny", "axes": [0, 1], "frozen": False,
+                 "range": 1, "z": [0.0] * 32}  # fmt: skip
+        return json.dumps(whole | changes)
+
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "big.json").write_text(face(range=10**400))
+    (tmp_path / "digits.json").write_text('{"format": ' + "9" * 10_000 + "}")
+    (tmp_path / "mark.json").write_bytes(b"\xef\xbb\xbf" + face(axes=[7, 8]).encode())
+    os.mkfifo(tmp_path / "pipe.json")
+    lines = [
+        b"\xef\xbb\xbfd 2 3\r", b"load deep.json", b"load big.json", b"load digits.json", b"load pipe.json", b"load .",
+        b"set 0 1e39", b"save caf\xe9.json", b"save face.txt", b"save missing\x00.json", b"x" * 200_000, b"save one.json",
+        b"load mark.json", b"?", b"undo", b"save two.json",
+    ]  # fmt: skip
+    environment = {**os.environ, "DISPLAY": display, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        [sys.executable, "-m", "morphing_faces", "window", "-b", str(tiny_bundle)], env=environment, cwd=tmp_path,
+        input=b"\n".join([*lines, b""]), capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stdout.decode()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads((tmp_path / "one.json").read_text())["axes"] == [2, 3]
+    assert json.loads((tmp_path / "two.json").read_text())["axes"] == [2, 3]
+    for words in ("deep.json is not valid JSON: nested too deeply", "big.json", "digits.json is not valid JSON",
+                  "pipe.json cannot be read: not a file", "line 8 is not UTF-8 text", "face.txt: a face is saved as .json",
+                  "line 11 is longer than 65,536 bytes"):  # fmt: skip
+        assert re.search(rf"  ERROR: [^\n]*{re.escape(words)}", said), f"{words!r} is not in {said}"
+    assert said.count("ERROR") == 10
+
+
+def test_nobody_to_read_what_it_says_is_no_reason_to_stop(display: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "morphing_faces", "window", "-b", str(tiny_bundle)], cwd=tmp_path, stdout=writer,
+        env={**os.environ, "DISPLAY": display}, input=b"h\nsave a.json\n", stderr=subprocess.PIPE, timeout=120, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.json").exists()
 
 
 def test_a_piped_script_works(display: str, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -318,6 +404,7 @@ def test_the_window_can_be_resized(desk: Desk) -> None:
     desk.hover(0.6, 0.6)  # the margin stays, so the face is a little smaller than in proportion
     assert desk.state()["z"][:2] == pytest.approx([0.7, 0.7], abs=0.06)
     assert desk.picture().std() > 8
+    desk.xdotool("windowsize", "--sync", desk.window, "624", "624")
 
 
 def test_without_a_display_the_window_says_so(command: Callable[..., Any]) -> None:
@@ -327,8 +414,8 @@ def test_without_a_display_the_window_says_so(command: Callable[..., Any]) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_display_that_does_not_answer_is_said(command: Callable[..., Any]) -> None:
-    done = command("window", env={**os.environ, "DISPLAY": ":9999"})
+def test_a_display_that_does_not_answer_is_said(process: Callable[..., Any]) -> None:
+    done = process("window", env={**os.environ, "DISPLAY": ":9999"})
     assert done.returncode == 2
     assert "no window can be opened" in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,6 +7,12 @@
 True
 """
 
+import os
+
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # before ONNX Runtime is imported: it would look up names and report
+
 from .bundle import BundleError
 from .model import Model, Posterior, load
 from .session import Session

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,13 +28,14 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take ``--debug`` wherever it stands: it is asked for after a line has gone wrong, and put at its end."""
         options = args[: args.index("--")] if "--" in args else args
-        if "--debug" in options:
-            errors.debug()
+        errors.debug("--debug" in options)
         return super().parse_args(ctx, [*(a for a in options if a != "--debug"), *args[len(options) :]])
 
     def invoke(self, ctx: click.Context) -> Any:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
+        with _terminable():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
@@ -57,9 +60,21 @@ def _in_training(error: BaseException) -> bool:
     return trace is not None and Path(trace.tb_frame.f_code.co_filename).parent.name == "train"
 
 
-def _terminate(number: int, _frame: Any) -> NoReturn:
-    """Leave as after an error, so that nothing half-written stays."""
-    raise SystemExit(128 + number)
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as an error does, so that nothing half-written stays."""
+
+    def leave(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

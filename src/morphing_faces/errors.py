@@ -94,10 +94,10 @@ def tell(error: BaseException) -> str:
     return f"sorry, this is a fault of morphing-faces ({what}): run it again with --debug and report what that prints"
 
 
-def debug() -> None:
+def debug(on: bool = True) -> None:
     """Print the traceback of every fault that is told from now on."""
     global _debugging  # noqa: PLW0603 - a switch of the process, set once by the command line
-    _debugging = True
+    _debugging = on
 
 
 _debugging = False

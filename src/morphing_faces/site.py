@@ -15,10 +15,9 @@ from pathlib import Path
 import brotli
 
 from .bundle import Bundle
-from .files import must_be_free, whole_folder
+from .files import SITE, output_folder, replace_folder
 
 WEB = Path(__file__).parent / "web"
-MARK = "site.json"  # tells a folder that `write` made from any other
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -136,17 +135,14 @@ def write(out: Path, shown: Sequence[Bundle], seed: int, *, overwrite: bool = Fa
 
     Beside each file that gets smaller stand its forms compressed with Brotli and gzip, for hosts that know how to send
     them; ``_headers`` is for hosts that read it. ``overwrite`` replaces a folder that this made before, no other.
-    Raises ``FileExistsError`` when ``out`` holds anything else.
+    Raises ``UserError`` when ``out`` holds anything else.
     """
-    if not overwrite:
-        must_be_free(out)
-    elif out.exists() and not _made_here(out):
-        raise FileExistsError(f"{out} was not made by morphing-faces site: --overwrite leaves it alone; choose another")
+    output_folder(out, SITE, overwrite=overwrite)
     for bundle in shown:
         for file in bundle.files:
             bundle.read(file)  # checks its hash: a damaged model is refused here, not in a visitor's browser
     page = assets(shown, seed)
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with replace_folder(out, SITE, overwrite=overwrite) as folder:
         for address, asset in page.items():
             path = folder / address
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +151,9 @@ def write(out: Path, shown: Sequence[Bundle], seed: int, *, overwrite: bool = Fa
             for suffix, form in _compressed_forms(address, asset, content):
                 path.with_name(path.name + suffix).write_bytes(form)
         (folder / "_headers").write_text(_headers_file(page), encoding="utf-8")
-        (folder / MARK).write_text(json.dumps({"made by": "morphing-faces site", "files": sorted(page)}) + "\n")
+        written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        mark = json.dumps({"made by": "morphing-faces site", "files": written})
+        (folder / SITE.mark).write_text(mark + "\n", encoding="utf-8")
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return len(sizes), sum(sizes)
 
@@ -179,16 +177,6 @@ def _headers_file(addresses: Iterable[str]) -> str:
     for path in ("/vendor/*", *networks):
         lines += [path, f"  Cache-Control: {FOREVER}"]
     return "\n".join(lines) + "\n"
-
-
-def _made_here(folder: Path) -> bool:
-    if folder.is_dir() and not any(folder.iterdir()):
-        return True
-    try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(mark, dict) and mark.get("made by") == "morphing-faces site"
 
 
 def _first_face(bundle: Bundle, seed: int) -> bytes:
