@@ -45,8 +45,8 @@ def coordinates(raw: VAE, posterior: Posterior) -> Coordinates:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> mf.Model:
-    return mf.load(tiny_bundle)
+def model(exported_bundle: Path) -> mf.Model:
+    return mf.load(exported_bundle)
 
 
 def folded(tiny_run: Path, data: Dataset, coordinates: Coordinates) -> VAE:
@@ -107,12 +107,12 @@ def test_the_prior_alone_is_only_turned(raw: VAE, tiny_run: Path, data: Dataset)
     assert (turned.share[:-1] >= turned.share[1:]).all()
 
 
-def test_the_shares_descend_and_sum_to_one(coordinates: Coordinates, tiny_bundle: Path) -> None:
+def test_the_shares_descend_and_sum_to_one(coordinates: Coordinates, exported_bundle: Path) -> None:
     share = coordinates.share
     assert (share[:-1] >= share[1:]).all()
     assert (share >= 0).all()
     assert float(share.sum()) == pytest.approx(1)
-    manifest = json.loads((tiny_bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((exported_bundle / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["latents"]["share"] == pytest.approx(share.tolist(), abs=1e-4)
     assert [entry["share"] for entry in manifest["dimensions"]] == manifest["latents"]["share"][:29]
     assert [entry["latent"] for entry in manifest["dimensions"]] == list(range(29))
@@ -174,8 +174,8 @@ def test_fp32_onnx_is_pytorch_for_any_number_of_rows(tiny_run: Path, data: Datas
         assert np.abs(found - expected).max() <= 1e-4
 
 
-def test_the_figures_keep_what_was_compared(tiny_bundle: Path) -> None:
-    figures = json.loads((tiny_bundle / "manifest.json").read_text(encoding="utf-8"))["figures"]
+def test_the_figures_keep_what_was_compared(exported_bundle: Path) -> None:
+    figures = json.loads((exported_bundle / "manifest.json").read_text(encoding="utf-8"))["figures"]
     assert 0 <= figures["decoder_fp32_difference"] <= 1e-4
     assert 0 < figures["decoder_fp16_difference"] <= 1 / 255
     assert 0 < figures["encoder_fp16_difference"] <= 1 / 255
@@ -183,8 +183,8 @@ def test_the_figures_keep_what_was_compared(tiny_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
-def test_the_networks_use_no_operation_that_back_ends_disagree_on(name: str, tiny_bundle: Path) -> None:
-    proto = onnx.load(tiny_bundle / name)
+def test_the_networks_use_no_operation_that_back_ends_disagree_on(name: str, exported_bundle: Path) -> None:
+    proto = onnx.load(exported_bundle / name)
     assert {node.domain for node in proto.graph.node} <= {"", "ai.onnx"}
     assert "ConvTranspose" not in {node.op_type for node in proto.graph.node}
     assert not [a for node in proto.graph.node for a in node.attribute if a.name == "auto_pad"]
@@ -192,18 +192,28 @@ def test_the_networks_use_no_operation_that_back_ends_disagree_on(name: str, tin
 
 
 @pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
-def test_large_weights_are_stored_in_fp16(name: str, tiny_bundle: Path) -> None:
-    proto = onnx.load(tiny_bundle / name)
+def test_large_weights_are_stored_in_fp16(name: str, exported_bundle: Path) -> None:
+    proto = onnx.load(exported_bundle / name)
     large = [tensor for tensor in proto.graph.initializer if np.prod(tensor.dims) >= 1024]
     assert large
     assert {tensor.data_type for tensor in large} == {onnx.TensorProto.FLOAT16}
 
 
 @pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx", "golden.json", "manifest.json"])
-def test_nothing_of_this_machine_is_in_a_bundle(name: str, tiny_bundle: Path, tiny_run: Path, data: Dataset) -> None:
-    content = (tiny_bundle / name).read_bytes()
+def test_nothing_of_this_machine_is_in_a_bundle(
+    name: str, exported_bundle: Path, tiny_run: Path, data: Dataset
+) -> None:
+    content = (exported_bundle / name).read_bytes()
     package = Path(mf.__file__).resolve().parent
-    places = [package, package.parents[1], Path.cwd(), tiny_bundle, tiny_run, data.folder, Path(torch.__file__).parent]
+    places = [
+        package,
+        package.parents[1],
+        Path.cwd(),
+        exported_bundle,
+        tiny_run,
+        data.folder,
+        Path(torch.__file__).parent,
+    ]
     for secret in [*map(str, places), "site-packages", ".py", str(Path.home()) + "/"]:
         assert secret.encode() not in content, f"{secret} is in {name}"
     if name.endswith(".onnx"):  # the words of the manifest may be anybody's name
