@@ -134,9 +134,11 @@ def output_file(path: AnyPath, suffixes: Collection[str] = (), inputs: Collectio
     if target.exists() and not target.is_file():
         raise UserError(f"{path} is {_sort(target.stat().st_mode)}: choose the name of a file")
     for each in inputs:
-        with suppress(OSError, ValueError):
-            if target.samefile(each):
-                raise UserError(f"{path} is one of the files that are read: choose another name for what is written")
+        same = False
+        with suppress(OSError, ValueError):  # either is not there, or has a name that no system takes
+            same = target.samefile(each)
+        if same:
+            raise UserError(f"{path} is one of the files that are read: choose another name for what is written")
     return target
 
 
@@ -187,7 +189,7 @@ def _writable(path: AnyPath) -> Path:
     name = given.name
     wrong = next((c for c in name if c in REFUSED_CHARACTERS or not c.isprintable()), None)
     if wrong is not None:
-        raise UserError(f"{one_line(text)}: not every system takes {one_line(wrong)!r} in a name: choose another")
+        raise UserError(f"{one_line(text)}: not every system takes {ascii(wrong)} in a name: choose another")
     if name.endswith((" ", ".")) and name not in ("", ".", ".."):
         raise UserError(f"{text}: not every system takes a name that ends in {name[-1]!r}: choose another")
     if name.partition(".")[0].upper() in REFUSED_NAMES:
