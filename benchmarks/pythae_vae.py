@@ -2,11 +2,12 @@
 
     pip install pythae==0.1.2
     python benchmarks/pythae_vae.py --data data/faces-128 --minutes 15 -o runs/pythae [--recipe color]
-    morphing-faces export runs/pythae --prior --data data/faces-128 -o pythae
+    morphing-faces export runs/pythae --data data/faces-128 -o pythae
     morphing-faces evaluate ./pythae --data data/faces-128
 
 The networks, what they are given to begin with, the batch and the pictures (mirrored at random) are the recipe's; all
-else is pythae's: its loss, its trainer, its optimizer and its learning rate. It samples from N(0, I), hence --prior.
+else is pythae's: its loss, its trainer, its optimizer and its learning rate. It samples from N(0, I), so the run's flow does
+nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ import torch
 
 from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.train import checkpoint
-from morphing_faces.train.coordinates import to_pictures
-from morphing_faces.train.loop import machine, set_data_statistics
-from morphing_faces.train.networks import VAE
-from morphing_faces.train.recipe import Config, recipe
+from morphing_faces.train.latents import Flow
+from morphing_faces.train.loop import RECIPE
+from morphing_faces.train.processes import machine
+from morphing_faces.train.recipe import Recipe, recipe
+from morphing_faces.train.trainer import new_model, to_pictures
+from morphing_faces.train.vae import VAE
 
 CHUNK = 64  # batches between two looks at the clock
 
@@ -63,7 +66,7 @@ class Pictures(torch.utils.data.Dataset[Any]):
     """So many training pictures, drawn anew and mirrored at random each time one is asked for."""
 
     def __init__(self, dataset: Dataset, count: int, seed: int):
-        self.images, self.rows, self.count = dataset.images, dataset.rows("train"), count
+        self.images, self.rows, self.count = dataset.images, dataset.training, count
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
@@ -72,32 +75,33 @@ class Pictures(torch.utils.data.Dataset[Any]):
     def __getitem__(self, _: int) -> Any:
         from pythae.data.datasets import DatasetOutput
 
-        picture = to_pictures(self.images[self.rng.choice(self.rows)][None])[0]
+        picture = to_pictures(self.images[self.rng.choice(self.rows)][None], "cpu")[0]
         return DatasetOutput(data=picture.flip(2) if self.rng.random() < 0.5 else picture)
 
 
-def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
+def train(settings: Recipe, dataset: Dataset, minutes: float, run: Path) -> None:
     """Train for so many minutes, then write a run's folder."""
     from pythae import models
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    torch.manual_seed(config.seed)
-    own = VAE(config, dataset.image_shape)
-    set_data_statistics(own, dataset)
+    own = new_model(settings, dataset)
     height, width, channels = dataset.image_shape
     encoder, decoder = networks(own)
     model = models.VAE(
-        models.VAEConfig(input_dim=(channels, height, width), latent_dim=config.latent_size, reconstruction_loss="mse"),
+        models.VAEConfig(
+            input_dim=(channels, height, width), latent_dim=settings.latent_size, reconstruction_loss="mse"
+        ),
         encoder=encoder,
         decoder=decoder,
     )
     steps, seconds = 0, 0.0
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        settings = BaseTrainerConfig(
-            output_dir=folder, num_epochs=1, per_device_train_batch_size=config.batch, train_dataloader_num_workers=0,
+        configuration = BaseTrainerConfig(
+            output_dir=folder, num_epochs=1, per_device_train_batch_size=settings.batch, train_dataloader_num_workers=0,
             amp=torch.cuda.is_available(),
         )  # fmt: skip
-        trainer = BaseTrainer(model, Pictures(dataset, CHUNK * config.batch, config.seed), training_config=settings)
+        pictures = Pictures(dataset, CHUNK * settings.batch, settings.seed)
+        trainer = BaseTrainer(model, pictures, training_config=configuration)
         trainer.prepare_training()
         began = time.monotonic()
         while seconds < 60 * minutes:
@@ -105,18 +109,17 @@ def train(config: Config, dataset: Dataset, minutes: float, run: Path) -> None:
             steps += CHUNK
             seconds = time.monotonic() - began
             print(f"{seconds / 60:.1f} of {minutes:g} minutes, step {steps}, loss {loss:.1f}", flush=True)
-    device = next(own.parameters()).device
     state = {
-        "step": steps, "bad_steps": 0, "seconds": seconds,
-        "machine": f"pythae 0.1.2, {machine(device, 1)}",
+        "step": steps, "bad_steps": 0, "seconds": seconds, "past": [],
+        "machine": f"pythae 0.1.2, {machine(own.device, 1)}",
     }  # fmt: skip
-    own = own.cpu()
+    weights = {key: tensor.cpu() for key, tensor in own.state_dict().items()}  # pythae averages nothing
     run.mkdir(parents=True)
-    (run / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    (run / RECIPE).write_text(settings.to_toml(), encoding="utf-8")
     (run / "data.json").write_text(json.dumps(dataset.record, indent=1) + "\n", encoding="utf-8")
-    averaged = {key: tensor.clone() for key, tensor in own.state_dict().items()}  # pythae averages nothing
-    checkpoint.save(run, {"model": own.state_dict(), "ema": averaged}, state)
-    print(f"{run}: {steps} steps of {config.batch} pictures in {seconds / 60:.1f} minutes")
+    prior = Flow(settings.latent_size, 0).state_dict()  # N(0, I) itself
+    checkpoint.save(run, {"trainer": {"model": weights, "average": weights, "flow": prior}, "state": state})
+    print(f"{run}: {steps} steps of {settings.batch} pictures in {seconds / 60:.1f} minutes")
 
 
 def main() -> None:
@@ -127,8 +130,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    config = recipe(arguments.recipe).replace(name="pythae", adversarial=0.0, small_steps=0)
-    train(config, open_dataset(arguments.data), arguments.minutes, arguments.out)
+    settings = recipe(arguments.recipe).replace(name="pythae", shape=False, flow_layers=0)
+    train(settings, open_dataset(arguments.data), arguments.minutes, arguments.out)
 
 
 if __name__ == "__main__":

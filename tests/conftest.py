@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -93,6 +94,80 @@ def tiny_data(made_once: MadeOnce) -> Path:
 def drawn_face() -> Image.Image:
     """One of them, larger."""
     return Image.fromarray(drawn_faces(1, size=96, seed=5)[0])
+
+
+def drawn_landmarks(count: int, size: int = 24, seed: int = 0) -> np.ndarray:
+    """The 68 landmarks of the faces that ``drawn_faces`` draws, in pixels: float32 (count, 68, 2)."""
+    rng = np.random.default_rng(seed)
+    points = []
+    for _ in range(count):
+        for low, high in ((120, 240), (0, 120), (0, 110)):
+            rng.integers(low, high)
+        turn, smile = rng.uniform(-2, 2), rng.uniform(-1, 6)
+        angle = np.linspace(0, np.pi, 17)
+        jaw = np.c_[48 - 28 * np.cos(angle), 40 + 52 * np.sin(angle)]
+        brows = [(x + dx, 22 - abs(dx) / -8) for x in (30, 66) for dx in (-8, -4, 0, 4, 8)]
+        nose = [(48 + turn, y) for y in (34, 40, 46, 52)] + [(48 + dx + turn, 56) for dx in (-6, -3, 0, 3, 6)]
+        eyes = [
+            (x + 5 * dx + turn, 30.5 + 4.5 * dy)
+            for x in (30, 66)
+            for dx, dy in ((-1, 0), (-0.4, -1), (0.4, -1), (1, 0), (0.4, 1), (-0.4, 1))
+        ]
+        corner = smile / 3
+        lips = [(48 - 14 + 28 * k / 6 + turn, 66 - corner * abs(k - 3) / 3) for k in range(7)]
+        lips += [(48 + 14 - 28 * k / 6 + turn, 66 + (4 + smile) * np.sin(np.pi * k / 6)) for k in range(1, 6)]
+        inner = [(48 - 11 + 22 * k / 4 + turn, 66.0) for k in range(5)] + [
+            (48 + 6 - 6 * k + turn, 67.0) for k in range(3)
+        ]
+        points.append(np.concatenate([jaw, brows, nose, eyes, lips, inner]))
+    return ((np.stack(points) + 0.5) * (size / 96) - 0.5).astype(np.float32)
+
+
+def prepared_with_landmarks(folder: Path, count: int, size: int) -> Path:
+    """A prepared data set of drawn faces in colour whose landmarks are known."""
+    from morphing_faces.prepare import prepare, store_landmarks
+
+    np.savez(folder / "faces.npz", images=drawn_faces(count, size))
+    record = prepare([str(folder / "faces.npz")], folder / "prepared", size=size, progress=False)
+    landmarks = drawn_landmarks(count, size)
+    record["landmarks"] = store_landmarks(folder / "prepared", landmarks, record["sha256"], [])
+    (folder / "prepared" / "dataset.json").write_text(json.dumps(record))
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="session")
+def shaped_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set of 300 drawn faces, 32x32 in colour, with landmarks."""
+    return prepared_with_landmarks(tmp_path_factory.mktemp("shaped"), 300, 32)
+
+
+SHAPED = {
+    "name": "shaped", "network": "conv", "latent_size": 16, "widths": [8, 12, 16],
+    "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1, 1], "batch": 16, "steps": 120, "warmup": 10, "kl_warmup": 10,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shaped_run(shaped_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a tiny network with shape on ``shaped_data``."""
+    from morphing_faces.dataset import open_dataset
+    from morphing_faces.train.loop import train
+    from morphing_faces.train.recipe import from_dict
+
+    run = tmp_path_factory.mktemp("run") / "shaped"
+    train(from_dict(SHAPED), open_dataset(shaped_data), run, device="cpu", progress=False)
+    return run
+
+
+@pytest.fixture(scope="session")
+def shaped_bundle(shaped_run: Path, shaped_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle exported from ``shaped_run``."""
+    from morphing_faces.dataset import open_dataset
+    from morphing_faces.train.export import export
+
+    out = tmp_path_factory.mktemp("bundle") / "shaped"
+    export(shaped_run, open_dataset(shaped_data), out, licence="drawn faces, no rights reserved", probes=256)
+    return out
 
 
 TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps": 400, "warmup": 20, "kl_warmup": 10}

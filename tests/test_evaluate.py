@@ -172,7 +172,7 @@ def test_the_importance_weighted_bound_grows_with_k_and_is_above_the_elbo(model:
 
 
 def test_psnr_and_ssim_of_a_known_error(data: Dataset) -> None:
-    rows = data.rows("held_out")
+    rows = data.validation
     same = reconstruction(data, rows, lambda x: x / np.float32(255))
     assert same["psnr"] > 100
     assert same["ssim"] == pytest.approx(1)
@@ -183,7 +183,7 @@ def test_psnr_and_ssim_of_a_known_error(data: Dataset) -> None:
 
 def test_eigenfaces_reconstruct_what_they_were_made_of_and_sample_their_variance(data: Dataset) -> None:
     pca = Eigenfaces(data, 20)
-    rows = data.rows("train")
+    rows = data.training
     assert (
         reconstruction(data, rows, pca.reconstruct)["psnr"]
         > reconstruction(data, rows, Eigenfaces(data, 2).reconstruct)["psnr"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import getpass
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,14 @@ import torch
 import morphing_faces as mf
 from morphing_faces import noise
 from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.errors import UserError
 from morphing_faces.train import export as exporting
-from morphing_faces.train.coordinates import Coordinates, Posterior, encode_all, find_coordinates, to_pictures
-from morphing_faces.train.networks import VAE
+from morphing_faces.train import latents as latent_space
+from morphing_faces.train import onnx_export
+from morphing_faces.train.latents import Latents, Posterior, encode_all, find_latents, fit
+from morphing_faces.train.loop import RECIPE, load_run
+from morphing_faces.train.trainer import to_pictures
+from morphing_faces.train.vae import VAE
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +35,19 @@ def data(tiny_data: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def raw(tiny_run: Path, data: Dataset) -> VAE:
-    """The run's averaged weights, in raw coordinates."""
-    return exporting.load_run(tiny_run, data.image_shape)[0]
+    """The run's averaged weights, before coordinates are folded in."""
+    return load_run(tiny_run, data.image_shape)[0]
 
 
 @pytest.fixture(scope="module")
 def posterior(raw: VAE, data: Dataset) -> Posterior:
-    return encode_all(raw, data, data.rows("train"), mirror=True)  # as the tiny run was trained
+    return encode_all(raw, data.images, data.training, mirror=True)  # as the tiny run was trained
 
 
 @pytest.fixture(scope="module")
-def coordinates(raw: VAE, posterior: Posterior) -> Coordinates:
+def latents(raw: VAE, posterior: Posterior) -> Latents:
     """Those that the tiny bundle was made with: 512 probes, seed 0."""
-    return find_coordinates(raw, posterior, probes=512, seed=0)
+    return find_latents(raw, fit(posterior, raw, 0, 0), probes=512, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -49,66 +55,57 @@ def model(exported_bundle: Path) -> mf.Model:
     return mf.load(exported_bundle)
 
 
-def folded(tiny_run: Path, data: Dataset, coordinates: Coordinates) -> VAE:
-    network = exporting.load_run(tiny_run, data.image_shape)[0]
-    exporting.fold(network, coordinates)
+def folded(tiny_run: Path, data: Dataset, latents: Latents) -> VAE:
+    network = load_run(tiny_run, data.image_shape)[0]
+    exporting.fold(network, latents)
     return network
 
 
 # --- the coordinates
 
 
-def test_a_folded_decoder_draws_from_u_what_the_raw_one_draws(
-    raw: VAE, coordinates: Coordinates, tiny_run: Path, data: Dataset
+def test_a_folded_decoder_draws_from_z_what_the_raw_one_draws_from_its_code(
+    raw: VAE, latents: Latents, tiny_run: Path, data: Dataset
 ) -> None:
-    u = torch.from_numpy(noise.normal(3, 0, 50, 32))
-    z = (coordinates.mean + u.double() @ coordinates.matrix.T).float()
+    z = torch.from_numpy(noise.normal(3, 0, 50, 32))
     with torch.no_grad():
-        expected, _ = raw.decode(z)
-        found, _ = folded(tiny_run, data, coordinates).decode(u)
+        expected, _ = raw.decode(latents.code(z))
+        found, _ = folded(tiny_run, data, latents).decode(z)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert expected.std(0).mean() > 1e-3, "the pictures are all alike: this shows nothing"
 
 
-def test_a_folded_encoder_answers_in_u(raw: VAE, coordinates: Coordinates, tiny_run: Path, data: Dataset) -> None:
-    x = to_pictures(data.images[np.arange(20)])
+def test_a_folded_encoder_answers_in_z(raw: VAE, latents: Latents, tiny_run: Path, data: Dataset) -> None:
+    x = to_pictures(data.images[np.arange(20)], "cpu")
     with torch.no_grad():
         mean, log_variance = raw.encode(x)
-        u_mean, std = exporting.PictureEncoder(folded(tiny_run, data, coordinates), coordinates)(x.permute(0, 2, 3, 1))
-    expected = (mean.double() - coordinates.mean) @ coordinates.inverse.T
-    torch.testing.assert_close(u_mean.double(), expected, rtol=1e-3, atol=1e-3)
-    one = coordinates.inverse @ torch.diag(log_variance[0].double().exp()) @ coordinates.inverse.T
+        found, std = exporting.PictureEncoder(folded(tiny_run, data, latents), latents)(x.permute(0, 2, 3, 1))
+    torch.testing.assert_close(found, latents.z(mean), rtol=1e-3, atol=1e-3)
+    inverse = torch.linalg.inv(latents.flow.root.double() @ latents.rotation)
+    one = inverse @ torch.diag(log_variance[0].double().exp()) @ inverse.T
     torch.testing.assert_close(std[0].double(), one.diagonal().sqrt(), rtol=1e-3, atol=1e-4)
 
 
-def test_codes_drawn_for_the_training_pictures_have_mean_zero_and_covariance_one_in_u(
-    posterior: Posterior, coordinates: Coordinates
+def test_codes_drawn_for_the_training_pictures_have_mean_zero_and_covariance_one_in_z(
+    posterior: Posterior, latents: Latents
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    rounds = 200
-    means, stds = posterior.means.double(), posterior.variances.double().sqrt()
-    z = torch.cat([means + stds * torch.randn(means.shape, generator=generator).double() for _ in range(rounds)])
-    u = (z - coordinates.mean) @ coordinates.inverse.T
-    assert u.mean(0).abs().max() < 0.03
-    assert (torch.cov(u.T, correction=0) - torch.eye(32)).abs().max() < 0.05
+    means, stds = posterior.means, posterior.variances.sqrt()
+    drawn = torch.cat([means + stds * torch.randn(means.shape, generator=generator) for _ in range(200)])
+    z = latents.z(drawn)
+    assert z.mean(0).abs().max() < 0.03
+    assert (torch.cov(z.T, correction=0) - torch.eye(32)).abs().max() < 0.05
 
 
 def test_the_bundle_encodes_the_training_pictures_to_mean_zero_and_variance_one(model: mf.Model, data: Dataset) -> None:
-    pictures = data.images[data.rows("train")]
+    pictures = data.images[data.training]
     code = model.encode(np.concatenate([pictures, pictures[:, :, ::-1]]))  # it was trained on mirror images, too
     assert np.abs(code.mean.mean(0)).max() < 0.02
     assert np.abs(code.mean.var(0) + np.square(code.std).mean(0) - 1).max() < 0.05
 
 
-def test_the_prior_alone_is_only_turned(raw: VAE, tiny_run: Path, data: Dataset) -> None:
-    turned = find_coordinates(raw, None, probes=512, seed=0)
-    assert not turned.mean.any()
-    torch.testing.assert_close(turned.matrix @ turned.matrix.T, torch.eye(32, dtype=torch.float64))
-    assert (turned.share[:-1] >= turned.share[1:]).all()
-
-
-def test_the_shares_descend_and_sum_to_one(coordinates: Coordinates, exported_bundle: Path) -> None:
-    share = coordinates.share
+def test_the_shares_descend_and_sum_to_one(latents: Latents, exported_bundle: Path) -> None:
+    share = latents.share
     assert (share[:-1] >= share[1:]).all()
     assert (share >= 0).all()
     assert float(share.sum()) == pytest.approx(1)
@@ -150,26 +147,24 @@ def test_no_fewer_pictures_than_latent_dimensions_are_needed(tiny_run: Path, dat
 
 
 def test_the_fp16_weights_draw_what_pytorch_draws(
-    model: mf.Model, tiny_run: Path, data: Dataset, coordinates: Coordinates
+    model: mf.Model, tiny_run: Path, data: Dataset, latents: Latents
 ) -> None:
     u = noise.normal(5, 0, 100, 32)
     with torch.no_grad():
-        expected = exporting.PictureDecoder(folded(tiny_run, data, coordinates), coordinates)(
-            torch.from_numpy(u)
-        ).numpy()
+        expected = exporting.PictureDecoder(folded(tiny_run, data, latents), latents)(torch.from_numpy(u)).numpy()
     difference = np.abs(model.decode(u) - expected)
     assert np.quantile(difference, 0.999) <= 1 / 255
     assert difference.max() > 0, "these are not two ways of computing"
 
 
-def test_fp32_onnx_is_pytorch_for_any_number_of_rows(tiny_run: Path, data: Dataset, coordinates: Coordinates) -> None:
-    decoder = exporting.PictureDecoder(folded(tiny_run, data, coordinates), coordinates).eval()
-    proto = exporting.to_onnx(decoder, torch.zeros(2, 32), ["u"], ["picture"])
+def test_fp32_onnx_is_pytorch_for_any_number_of_rows(tiny_run: Path, data: Dataset, latents: Latents) -> None:
+    decoder = exporting.PictureDecoder(folded(tiny_run, data, latents), latents).eval()
+    proto = onnx_export.to_onnx(decoder, {"u": torch.zeros(2, 32)}, ["picture"])
     for rows in (1, 2, 7):
         u = noise.normal(6, 0, rows, 32)
         with torch.no_grad():
             expected = decoder(torch.from_numpy(u)).numpy()
-        (found,) = exporting.run_onnx(proto, u=u)
+        (found,) = onnx_export.run_onnx(proto, u=u)
         assert found.shape == expected.shape == (rows, 16, 16, 1)
         assert np.abs(found - expected).max() <= 1e-4
 
@@ -227,23 +222,23 @@ def test_a_weight_that_fp16_cannot_hold_is_refused_by_name() -> None:
     value = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2000])
     node = onnx.helper.make_node("Identity", ["big"], ["y"])
     graph = onnx.helper.make_graph([node], "g", [], [value], [large])
-    with pytest.raises(exporting.Disagreement, match=r"weight big reaches 1e\+06, more than fp16 holds"):
-        exporting.with_half_weights(onnx.helper.make_model(graph))
+    with pytest.raises(onnx_export.Disagreement, match=r"weight big reaches 1e\+06, more than fp16 holds"):
+        onnx_export.with_half_weights(onnx.helper.make_model(graph))
 
 
 @pytest.mark.parametrize("which", ["decoder", "encoder"])
 def test_when_onnx_runtime_disagrees_nothing_is_written(
     which: str, tiny_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = exporting.run_onnx
+    original = onnx_export.run_onnx
 
     def run_onnx(proto: Any, **inputs: np.ndarray) -> list[np.ndarray]:
         outputs = original(proto, **inputs)
         off = 1e-3 if which == "decoder" else 1e-3 * max(1.0, float(np.abs(outputs[0]).max()))
         return [out + np.float32(off) for out in outputs] if ("u" in inputs) == (which == "decoder") else outputs
 
-    monkeypatch.setattr(exporting, "run_onnx", run_onnx)
-    with pytest.raises(exporting.Disagreement, match=f"{which}_fp32_difference is 0?.*, allowed") as caught:
+    monkeypatch.setattr(onnx_export, "run_onnx", run_onnx)
+    with pytest.raises(onnx_export.Disagreement, match=f"{which}_fp32_difference is 0?.*, allowed") as caught:
         exporting.export(tiny_run, data, tmp_path / "out", licence="none", probes=64)
     message = str(caught.value)
     assert "\n" not in message
@@ -256,13 +251,13 @@ def test_a_wrong_fold_is_noticed(
 ) -> None:
     original = exporting.fold
 
-    def fold(network: VAE, coordinates: Coordinates) -> None:
-        original(network, coordinates)
+    def fold(network: VAE, latents: Latents) -> None:
+        original(network, latents)
         with torch.no_grad():
             network.decoder.readers()[0].bias.add_(0.1)
 
     monkeypatch.setattr(exporting, "fold", fold)
-    with pytest.raises(exporting.Disagreement, match="folding the coordinates changes pixels by"):
+    with pytest.raises(onnx_export.Disagreement, match="folding the coordinates changes pixels"):
         exporting.export(tiny_run, data, tmp_path / "out", licence="none", probes=64)
     assert list(tmp_path.iterdir()) == []
 
@@ -299,7 +294,7 @@ def test_the_manifest_says_how_and_on_what_the_model_was_trained(model: mf.Model
 
 def test_a_run_without_a_checkpoint_is_refused_with_the_remedy(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with pytest.raises(ValueError, match="has no checkpoint yet: run morphing-faces train first") as caught:
+    with pytest.raises(ValueError, match="has no checkpoint: run morphing-faces train first") as caught:
         exporting.export(tmp_path / "run", data, tmp_path / "out", licence="none")
     assert str(tmp_path / "run") in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -319,3 +314,87 @@ def test_pictures_that_the_run_was_not_trained_on_are_refused(tiny_run: Path, da
     with pytest.raises(ValueError, match="other pictures"):
         exporting.export(tiny_run, others, tmp_path / "out", licence="none", probes=64)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a bundle with shape
+
+
+@pytest.fixture(scope="module")
+def shaped(shaped_bundle: Path) -> mf.Model:
+    return mf.load(shaped_bundle)
+
+
+def test_a_bundle_with_shape_draws_what_the_run_draws(shaped: mf.Model, shaped_run: Path, shaped_data: Path) -> None:
+    network = load_run(shaped_run, shaped.image_shape)[0]
+    dataset = open_dataset(shaped_data)
+    posterior = encode_all(network, dataset.images, dataset.training, mirror=True)
+    latents = find_latents(network, fit(posterior, network, 0, 0), probes=256, seed=0)
+    z, other = shaped.sample(10, seed=3), shaped.sample(10, seed=4)
+    with torch.no_grad():
+        codes = [latents.code(torch.from_numpy(each)) for each in (z, other)]
+        picture, appearance, field = (part.numpy() for part in network.decoder.parts(*codes))  # type: ignore[operator]
+    found = shaped.decode(z, shape=other)
+    assert np.quantile(np.abs(found - picture.clip(0, 1).transpose(0, 2, 3, 1)), 0.999) <= 1 / 255
+    parts = shaped.parts(z)
+    assert np.quantile(np.abs(parts.appearance - appearance.clip(0, 1).transpose(0, 2, 3, 1)), 0.999) <= 1 / 255
+    assert np.abs(shaped.parts(other).field - field.transpose(0, 2, 3, 1)).max() < 0.05
+    assert np.abs(found - shaped.decode(z)).max() > 2 / 255, "the shapes are alike: this shows nothing"
+    assert np.array_equal(shaped.decode(z, shape=z), shaped.decode(z))
+
+
+def test_the_golden_values_of_a_bundle_with_shape_are_what_it_gives(shaped: mf.Model) -> None:
+    golden, z = shaped.bundle.golden(), shaped.sample(4, seed=0)
+    mixed = golden["mixed"]
+    pixels = np.frombuffer(base64.b64decode(mixed["pixels"]), np.uint8).reshape(shaped.image_shape)
+    found = shaped.decode(z[mixed["u"]], shape=z[mixed["shape"]])[0]
+    assert np.abs(found * 255 - pixels).max() <= 0.51
+    assert np.allclose(shaped.parts(z[:1]).field.flatten(), golden["field"], atol=1e-4)
+    assert shaped.bundle.manifest["format"] == 2
+
+
+def test_the_small_network_of_shape_has_the_landmarks_of_the_whole(shaped: mf.Model) -> None:
+    z = shaped.sample(100, seed=5)
+    assert np.allclose(shaped.landmarks(z), shaped.parts(z).landmarks, atol=1e-4)
+    assert shaped.landmarks(z[:0]).shape == (0, 68, 2)
+
+
+def test_a_model_without_shape_says_so_in_one_line(model: mf.Model) -> None:
+    z = model.sample(1)
+    for ask in (lambda: model.parts(z), lambda: model.landmarks(z), lambda: model.decode(z, shape=z)):
+        with pytest.raises(UserError, match="'tiny' has no shape") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_shapes_must_be_as_many_as_faces(shaped: mf.Model) -> None:
+    with pytest.raises(UserError, match="shape has 2 rows, expected 3 as z has, or 1"):
+        shaped.decode(shaped.sample(3), shape=shaped.sample(2))
+
+
+# --- a bundle with a flow
+
+
+def test_a_bundle_with_a_flow_draws_and_encodes_as_the_run_does(tiny_run: Path, data: Dataset, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    recipe = load_run(run, data.image_shape)[1].replace(flow_layers=3)
+    (run / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latent_space, "STEPS", 60)
+        exporting.export(run, data, tmp_path / "bundle", licence="none", probes=128)
+        network = load_run(run, data.image_shape)[0]
+        posterior = encode_all(network, data.images, data.training, mirror=True)
+        own = find_latents(network, fit(posterior, network, 3, 0), probes=128, seed=0)
+    model = mf.load(tmp_path / "bundle")
+    z, pictures = model.sample(20, seed=3), data.images[:20]
+    with torch.no_grad():
+        expected = network.decode(own.code(torch.from_numpy(z)))[0].clamp(0, 1).permute(0, 2, 3, 1).numpy()
+        mean, log_variance = network.encode(to_pictures(pictures, "cpu"))
+        noise_source = torch.Generator().manual_seed(1)
+        draws = torch.randn(2000, *mean.shape, generator=noise_source)
+        exact = own.z((mean + torch.exp(0.5 * log_variance) * draws).flatten(0, 1)).unflatten(0, (2000, -1)).std(0)
+    assert np.quantile(np.abs(model.decode(z) - expected), 0.999) <= 1 / 255
+    found = model.encode(pictures)
+    assert np.quantile(np.abs(found.mean - own.z(mean).numpy()), 0.999) <= 0.02
+    assert np.abs(found.std / exact.numpy() - 1).mean() < 0.15, "the deviation is that of z, through the flow"
+    linear = own.flow.mean + torch.from_numpy(z) @ (own.flow.root @ own.rotation.float()).T
+    assert (own.code(torch.from_numpy(z)) - linear).abs().max() > 0.01, "the flow does nothing: this shows nothing"

@@ -250,7 +250,7 @@ def test_about_a_twentieth_is_held_out_and_no_picture_is_in_both_parts(tmp_path:
     np.save(tmp_path / "noise.npy", noise)
     record, data = prepare(tmp_path / "noise.npy", out=tmp_path / "out", size=8, grey=True)
     assert 140 <= record["held_out"] <= 260  # 200 expected, a standard deviation is 14
-    train, held_out = data.rows("train"), data.rows("held_out")
+    train, held_out = data.training, data.validation
     assert len(held_out) == record["held_out"]
     assert sorted([*train, *held_out]) == list(range(4000))
 

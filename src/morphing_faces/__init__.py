@@ -14,8 +14,8 @@ os.environ.setdefault(
 )  # before ONNX Runtime is imported: it would look up names and report
 
 from .bundle import BundleError
-from .model import Model, Posterior, load
+from .model import Model, Parts, Posterior, load
 from .session import Session
 
 __version__ = "0.1.0"
-__all__ = ["BundleError", "Model", "Posterior", "Session", "__version__", "load"]
+__all__ = ["BundleError", "Model", "Parts", "Posterior", "Session", "__version__", "load"]

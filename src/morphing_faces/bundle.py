@@ -15,10 +15,12 @@ from typing import Any
 from .errors import UserError, one_line
 from .files import atomic_write, parse_json, read_bytes, read_json
 
-FORMAT = 1
+FORMAT, FORMAT_WITH_SHAPE = 1, 2  # the versions this program writes and reads; 2 has a decoder of two latents
 DEFAULT = "color"
 FILES = ("decoder.onnx", "encoder.onnx", "golden.json")
 ENCODER = FILES[1]  # the one that may be missing: a decoder can be adopted without it
+SHAPE = "shape.onnx"  # the one that bundles with shape have beside them
+LANDMARKS = 68  # points of a face
 SHIPPED = Path(__file__).parent / "bundles"
 REMEDY = "copy or export the bundle again"
 FILE_LIMIT = 512 << 20  # bytes of one file
@@ -72,12 +74,18 @@ class Bundle:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the bundle's files beside its manifest: those of ``FILES`` that it has."""
-        return tuple(name for name in FILES if name != ENCODER or self.has_encoder)
+        shape = (SHAPE,) if self.has_shape else ()
+        return (*(name for name in FILES if name != ENCODER or self.has_encoder), *shape)
 
     @property
     def has_encoder(self) -> bool:
         """Whether pictures can be turned into codes."""
         return ENCODER in self.manifest["files"]
+
+    @property
+    def has_shape(self) -> bool:
+        """Whether the decoder draws shape and appearance apart."""
+        return "shape" in self.manifest
 
     def read(self, name: str) -> bytes:
         """The bytes of one of the bundle's files. Raises ``BundleError`` when it is missing, truncated or altered."""
@@ -143,9 +151,9 @@ def _open(folder: Path) -> Bundle:
         raise BundleError(f"{what}; {REMEDY}") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise BundleError(f"{path} has no 'format': it is not a bundle's manifest; {REMEDY}")
-    if manifest["format"] != FORMAT:
+    if manifest["format"] != (FORMAT_WITH_SHAPE if "shape" in manifest else FORMAT):
         raise BundleError(
-            f"{path} has format {_shown(manifest['format'])}, this program reads {FORMAT}: "
+            f"{path} has format {_shown(manifest['format'])}, this program reads {FORMAT}, and {FORMAT_WITH_SHAPE} of one with shape: "
             "update morphing-faces, or export the bundle with this version"
         )
     for key, kind in _KINDS.items():
@@ -182,14 +190,24 @@ def _check_values(path: Path, manifest: dict[str, Any]) -> None:
                 raise BundleError(
                     f"{path}: {key} of dimension {entry['latent']} = {_shown(entry[key])}: must be {what}; {REMEDY}"
                 )
+    with_shape = "shape" in manifest
+    if with_shape:
+        points = manifest["shape"].get("landmarks") if isinstance(manifest["shape"], dict) else None
+        good = isinstance(points, list) and len(points) == LANDMARKS and all(map(_is_point, points))
+        need(good, "shape", f"{{'landmarks': {LANDMARKS} finite [x, y]}}")
     good = all(
         isinstance(entry := manifest["files"].get(file), dict)
         and isinstance(entry.get("sha256"), str)
         and type(entry.get("bytes")) is int
-        for file in FILES
+        for file in (*FILES, *((SHAPE,) if with_shape else ()))
         if file != ENCODER or file in manifest["files"]
     )
     need(good, "files", f"{', '.join(FILES)}, each with sha256 and bytes; only {ENCODER} may be missing")
+
+
+def _is_point(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+    return numbers and all(abs(v) < 1e6 for v in value)
 
 
 # --- what is in one, as text

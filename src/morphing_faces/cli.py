@@ -346,76 +346,86 @@ def info(name: str | None) -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--size", type=int, default=48, show_default=True, help="Pixels of a picture's side.")
 @click.option("--grey", is_flag=True, help="One channel instead of three.")
+@click.option("--landmarks", is_flag=True, help="Find 68 points a face, which a model with shape is trained on.")
 @click.option("--overwrite", is_flag=True, help="Replace the data set at -o.")
 @out_option
-def prepare(sources: tuple[str, ...], size: int, grey: bool, overwrite: bool, out: Path) -> None:
+def prepare(sources: tuple[str, ...], size: int, grey: bool, landmarks: bool, overwrite: bool, out: Path) -> None:
     """Make a data set from SOURCES: folders, zips, .npy or .npz arrays, lfw, olivetti."""
     from .prepare import prepare as make
 
-    record = make(list(sources), out, size=size, grey=grey, overwrite=overwrite, progress=sys.stderr.isatty())
+    record = make(
+        list(sources),
+        out,
+        size=size,
+        grey=grey,
+        landmarks=landmarks,
+        overwrite=overwrite,
+        progress=sys.stderr.isatty(),
+    )
     count = record["shape"][0]
     skipped = f", {len(record['skipped'])} skipped" if record["skipped"] else ""
     labels = f", labels {', '.join(record['labels'][:5])}" if record["labels"] else ""
-    click.echo(f"{out}: {count} pictures ({record['held_out']} held out){skipped}{labels}")
+    faces = ""
+    if landmarks:
+        known = record["landmarks"]
+        faces = (
+            f", a face found in {known['found']}, {known['usable']} of them not turned too far for a model with shape"
+        )
+    click.echo(f"{out}: {count} pictures ({record['held_out']} held out){skipped}{labels}{faces}")
 
 
 @main.command()
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="A shipped recipe (classic, color), or a TOML file.")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="A shipped recipe (classic, color, color-sharp), or a TOML file; a run that is resumed has its own.",
+)
 @click.option("--data", type=PATH, required=True, help="A folder made by prepare.")
 @click.option("-o", "--out", type=PATH, required=True, help="The run's folder; resumed if it holds one.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--from", "begin", type=PATH, metavar="RUN", help="Begin at another run's averaged weights.")
+@click.option("--minutes", type=float, help="Train for so long from now; the learning rate follows the clock.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-def train(recipe: str, data: Path, out: Path, changes: tuple[str, ...], begin: Path | None, device: str) -> None:
+def train(
+    recipe: str | None, data: Path, out: Path, changes: tuple[str, ...], begin: Path | None, minutes: float | None,
+    device: str,
+) -> None:  # fmt: skip
     """Train a recipe on prepared pictures, or resume the run in -o. Under torchrun: on many processes."""
     from .dataset import open_dataset
-    from .train import recipe as config
-    from .train.loop import Interrupted
-    from .train.loop import train as run
+    from .train import loop
+    from .train import recipe as recipes
+    from .train.processes import Interrupted
 
-    settings = config.recipe(recipe).replace(**config.parse_overrides(changes))
+    first = int(os.environ.get("RANK", "0")) == 0
+    pictures = open_dataset(data)
+    settings = loop.saved_recipe(out) if recipe is None else recipes.recipe(recipe)
+    settings = settings.replace(**recipes.parse_overrides(changes))
+    if first and settings.network == "conv" and settings.shape and pictures.landmarks is None:
+        click.echo(f"{data} has no landmarks, so the model has no shape: prepare --landmarks finds them", err=True)
     try:
-        metrics = run(settings, open_dataset(data), out, begin=begin, device=device)
+        metrics = loop.train(
+            settings, pictures, out, begin=begin, device=device, minutes=minutes, progress=sys.stderr.isatty()
+        )
     except Interrupted as stop:
         fail(f"stopped by {stop}; the checkpoint is written, the same command resumes", code=128 + stop.signal)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if first:
         shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key.startswith("held_out"))
-        click.echo(f"{out}: {settings.steps} steps done; {shown}")
+        click.echo(f"{out}: done; {shown}")
 
 
 @main.command()
 @click.argument("run", type=PATH)
 @click.option("--data", type=PATH, required=True, help="The data the run was trained on.")
 @click.option("--licence", default="not stated", help="The terms of the weights, in a sentence.")
-@click.option("--prior", is_flag=True, help="Leave the aggregate posterior out: samples are the raw prior's.")
-@click.option(
-    "--grain", default=1.0, show_default=True, help="Strength of the decoder's noise, as a fraction of what it learned."
-)
-@click.option(
-    "--blend",
-    type=(PATH, float),
-    metavar="RUN PART",
-    help="Take PART of the weights, from 0 to 1, of another RUN: the one this one began from.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace what is at -o.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle at -o.")
 @out_option
-def export(
-    run: Path,
-    data: Path,
-    licence: str,
-    prior: bool,
-    grain: float,
-    blend: tuple[Path, float] | None,
-    overwrite: bool,
-    out: Path,
-) -> None:
+def export(run: Path, data: Path, licence: str, overwrite: bool, out: Path) -> None:
     """Write the bundle of a RUN: coordinates folded in, fp16 weights, checked against PyTorch."""
     from .dataset import open_dataset
     from .train.export import export as write
 
-    manifest = write(
-        run, open_dataset(data), out, licence=licence, overwrite=overwrite, prior=prior, grain=grain, blended=blend
-    )
+    say = (lambda what: click.echo(f"{what} ...", err=True)) if sys.stderr.isatty() else (lambda _: None)
+    manifest = write(run, open_dataset(data), out, licence=licence, overwrite=overwrite, say=say)
     figures = manifest["figures"]
     click.echo(
         f"{out}: the first {len(manifest['dimensions'])} dimensions carry {figures['share_of_first_29']:.0%} of the visible "

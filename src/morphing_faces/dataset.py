@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import queue
-import threading
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .bundle import LANDMARKS
 from .errors import UserError, reason
 from .files import read_json, read_text
 
@@ -25,6 +25,7 @@ class Dataset:
 
     ``images`` is uint8 (n, height, width, channels), memory-mapped, so that it may be larger than memory;
     ``held_out`` is bool (n,), the fixed 5%; ``labels`` maps a column to a list of n strings ("" where unknown).
+    ``landmarks`` are float32 (n, 68, 2), in pixels, NaN where no face was found; None where they were not looked for.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Dataset:
     held_out: np.ndarray
     labels: dict[str, list[str]]
     record: dict[str, Any]
+    landmarks: np.ndarray | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -39,9 +41,20 @@ class Dataset:
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
-    def rows(self, split: str) -> np.ndarray:
-        """Row numbers of ``"train"`` or ``"held_out"``, ascending int64."""
-        return np.flatnonzero(self.held_out if split == "held_out" else ~self.held_out)
+    @property
+    def training(self) -> np.ndarray:
+        """Row numbers of the pictures to train on, ascending int64."""
+        return np.flatnonzero(~self.held_out)
+
+    @property
+    def validation(self) -> np.ndarray:
+        """Row numbers of the held-out pictures, ascending int64."""
+        return np.flatnonzero(self.held_out)
+
+    def must_have(self, rows: np.ndarray, what: str) -> None:
+        """Raise ``UserError`` with the remedy when there are no ``rows`` of what is wanted."""
+        if len(rows) == 0:
+            raise UserError(f"{self.folder} has no {what} pictures; prepare it from more pictures")
 
 
 def open_dataset(folder: str | Path) -> Dataset:
@@ -65,9 +78,23 @@ def open_dataset(folder: str | Path) -> Dataset:
         for key, kinds in (("held_out", int), ("sources", list), ("sha256", str)):
             if not isinstance(record.get(key), kinds):
                 raise UserError(f"dataset.json: {key} = {record.get(key)!r:.80}, expected {kinds.__name__}")
+        landmarks = _landmarks(folder / "landmarks.npy", len(images), record)
     except UserError as error:
         raise UserError(f"{folder} is damaged: {error}; prepare it again") from None
-    return Dataset(folder, images, held_out, labels, record)
+    return Dataset(folder, images, held_out, labels, record, landmarks)
+
+
+def _landmarks(path: Path, count: int, record: dict[str, Any]) -> np.ndarray | None:
+    """The landmarks of a prepared folder, None where there are none. Raises ``UserError`` where they are others'."""
+    if not path.is_file():
+        return None
+    landmarks, expected = _array(path), (count, LANDMARKS, 2)
+    if landmarks.shape != expected or landmarks.dtype != np.float32:
+        raise UserError(f"{path.name} holds {landmarks.dtype} {landmarks.shape}, expected float32 {expected}")
+    known = record.get("landmarks")
+    if not isinstance(known, dict) or known.get("sha256") != record["sha256"]:
+        raise UserError(f"{path.name} was not made for these pictures")
+    return landmarks
 
 
 def _array(path: Path, mapped: bool = False) -> np.ndarray:
@@ -119,45 +146,18 @@ def epoch_order(rows: np.ndarray, epoch: int, batch: int, seed: int) -> np.ndarr
     return np.resize(order, batch) if len(order) < batch else order
 
 
-def batches(
-    dataset: Dataset, split: str, first_step: int, last_step: int, batch: int, seed: int, rank: int = 0, world: int = 1
+def batch_rows(
+    rows: np.ndarray, first_step: int, batch: int, seed: int, rank: int = 0, world: int = 1
 ) -> Iterator[np.ndarray]:
-    """uint8 batches (batch // world, height, width, channels) for the steps named, read ahead by a thread."""
-    rows = dataset.rows(split)
-    if len(rows) == 0:
-        raise UserError(f"{dataset.folder} has no {split} pictures; prepare it from more pictures")
-    shelf: queue.Queue[np.ndarray | BaseException | None] = queue.Queue(maxsize=4)
-    stop = threading.Event()
+    """The rows that each step reads, from ``first_step`` on, without end: (batch // world,), ascending.
 
-    def put(item: np.ndarray | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return shelf.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            per_epoch = steps_in_epoch(len(rows), batch)
-            epoch, order = -1, rows
-            for step in range(first_step, last_step):
-                if stop.is_set():
-                    return
-                if step // per_epoch != epoch:
-                    epoch = step // per_epoch
-                    order = epoch_order(rows, epoch, batch, seed)
-                first = step % per_epoch * batch
-                share = order[first : first + batch][rank::world]  # the processes' shares together make the batch
-                put(dataset.images[np.sort(share)])  # sorted: neighbours on disk are read together
-            put(None)
-        except BaseException as error:  # handed to the training loop, which is where a person looks
-            put(error)
-
-    threading.Thread(target=read, daemon=True, name="read-ahead").start()
-    try:
-        while (item := shelf.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
+    The processes' shares together make the batch. Ascending, so that neighbours on disk are read together.
+    """
+    per_epoch = steps_in_epoch(len(rows), batch)
+    epoch, order = -1, rows
+    for step in itertools.count(first_step):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = epoch_order(rows, epoch, batch, seed)
+        first = step % per_epoch * batch
+        yield np.sort(order[first : first + batch][rank::world])

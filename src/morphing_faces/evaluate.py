@@ -62,7 +62,7 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
             f"{dataset.folder} has pictures of shape {dataset.image_shape}, {model.name} needs {model.image_shape}: "
             f"prepare them with --size {model.image_shape[0]}{' --grey' if model.image_shape[2] == 1 else ''}"
         )
-    held_out, train = dataset.rows("held_out"), dataset.rows("train")
+    held_out, train = dataset.validation, dataset.training
     if len(held_out) < 8 or len(train) < 8:
         raise UserError(f"{dataset.folder} holds out {len(held_out)} pictures of {len(dataset.images)}: give it more")
     describer = Describer() if settings.faces else None  # what is missing is said before minutes of work, not after
@@ -128,7 +128,7 @@ def codes(model: Model, dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray,
 def bounds(model: Model, dataset: Dataset, settings: Settings) -> dict[str, Any]:
     """ELBO, importance-weighted bound, KL per dimension, active units, and the aggregate posterior against the prior."""
     rng = np.random.default_rng(settings.seed)
-    rows, train = dataset.rows("held_out"), spread(dataset.rows("train"), FITTED)
+    rows, train = dataset.validation, spread(dataset.training, FITTED)
     count = math.prod(model.image_shape)
 
     def squared_error(part: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -249,7 +249,7 @@ class Eigenfaces:
     def __init__(self, dataset: Dataset, components: int, seed: int = 0):
         from sklearn.decomposition import PCA
 
-        rows = spread(dataset.rows("train"), PCA_PICTURES)
+        rows = spread(dataset.training, PCA_PICTURES)
         self.image_shape = dataset.image_shape
         self.components = min(components, len(rows) - 1)
         self._pca = PCA(self.components, svd_solver="randomized", random_state=seed)

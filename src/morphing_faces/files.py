@@ -118,7 +118,7 @@ class Kind:
 
 
 DATA_SET = Kind("data set", "dataset.json", frozenset({"images.npy", "held_out.npy", "labels.csv", "landmarks.npy"}))
-BUNDLE = Kind("bundle", "manifest.json", frozenset({"decoder.onnx", "encoder.onnx", "golden.json"}))
+BUNDLE = Kind("bundle", "manifest.json", frozenset({"decoder.onnx", "encoder.onnx", "shape.onnx", "golden.json"}))
 SITE = Kind("site", "site.json")
 
 
@@ -403,20 +403,3 @@ def _umask() -> int:
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-# --- the names that the training half still uses
-
-whole_file = atomic_write
-
-
-@contextmanager
-def whole_folder(path: AnyPath, *, overwrite: bool = False) -> Iterator[Path]:
-    """:func:`replace_folder` for a bundle."""
-    with replace_folder(path, BUNDLE, overwrite=overwrite) as folder:
-        yield folder
-
-
-def must_be_free(path: AnyPath) -> None:
-    """:func:`output_folder` without leave to overwrite."""
-    output_folder(path, BUNDLE)

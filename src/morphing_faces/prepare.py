@@ -26,6 +26,7 @@ from . import __version__, errors
 from .dataset import FORMAT
 from .errors import UserError, one_line, reason
 from .files import DATA_SET, decode_text, output_folder, read_bytes, read_text, replace_folder
+from .landmarks import find_landmarks, must_be_installed, usable
 from .pictures import MAX_PIXELS, frame, is_picture, open_frame, to_image, to_uint8
 
 SUFFIXES = frozenset(
@@ -37,6 +38,7 @@ LABELS_LIMIT = 64 << 20  # bytes of a labels.csv
 NPZ_LIMIT = 1 << 30  # bytes of an array in an .npz, which is read whole; an .npy is read in place
 HELD_OUT_PERCENT = 5
 LOADERS = ("lfw", "olivetti")
+NAMED = 20  # pictures without a face that are named at once; the record names all
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def prepare(
     *,
     size: int,
     grey: bool = False,
+    landmarks: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -64,11 +67,16 @@ def prepare(
     5% are held out, chosen by the SHA-256 of the picture's own bytes, so that the choice does not depend on the
     order, the folder or the size. The folder appears whole or not at all; ``overwrite`` replaces a data set.
 
+    With ``landmarks`` 68 points a face are found and stored beside the pictures, which must be in the frame; those in which
+    none are found are named, stay, and are left out of the training of models with shape.
+
     Raises ``UserError`` when a source cannot be used, no picture is readable, or ``out`` cannot be written.
     """
     if not 8 <= size <= 1024:
         raise UserError(f"--size {size}: must be from 8 to 1024 pixels")
     shape = (size, size, 1 if grey else 3)
+    if landmarks:
+        must_be_installed()  # said now, not after minutes of work
     target = output_folder(out, DATA_SET, overwrite=overwrite)
     for source in sources:
         if Path(os.path.realpath(source)).is_relative_to(target):
@@ -78,6 +86,7 @@ def prepare(
         held_out: list[bool] = []
         labels: list[dict[str, str]] = []
         used: list[dict[str, Any]] = []
+        names: list[str] = []
         with (folder / "images.npy").open("wb") as file:
             _write_header(file, 0, shape)
             for source in sources:
@@ -93,6 +102,7 @@ def prepare(
                     file.write(pixels)
                     held_out.append(int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT)
                     labels.append(item.labels)
+                    names.append(f"{one_line(Path(source).name)}: {one_line(item.name)}")
                 used.append(
                     {"source": one_line(Path(source).name), "found": len(items), "used": len(held_out) - before}
                 )
@@ -109,6 +119,7 @@ def prepare(
                 writer = csv.writer(text)
                 writer.writerow(["row", *columns])  # the first is the row's number, whatever the others are called
                 writer.writerows([row, *(known.get(key, "") for key in columns)] for row, known in enumerate(labels))
+        sha256 = _sha256(folder / "images.npy")
         record = {
             "format": FORMAT,
             "made_by": f"morphing-faces {__version__}",
@@ -117,10 +128,34 @@ def prepare(
             "labels": columns,
             "sources": used,
             "skipped": skipped,
-            "sha256": _sha256(folder / "images.npy"),
+            "sha256": sha256,
         }
+        if landmarks:
+            record["landmarks"] = _find_landmarks(folder, names, sha256, progress)
         (folder / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record
+
+
+def _find_landmarks(folder: Path, names: list[str], sha256: str, progress: bool) -> dict[str, Any]:
+    """Find and store the landmarks of a folder's pictures; returns what its record says of them."""
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    bar = click.progressbar(length=len(images), label="landmarks", file=sys.stderr) if progress else nullcontext()
+    with bar as shown:
+        found = find_landmarks(images, lambda: shown.update(1) if shown is not None else None)
+    faces = np.isfinite(found).all((1, 2))
+    without = [name for name, face in zip(names, faces, strict=True) if not face]
+    for name in without[:NAMED]:
+        click.echo(f"no face found in {name}", err=True)
+    if len(without) > NAMED:
+        click.echo(f"and in {len(without) - NAMED} more; dataset.json names them all", err=True)
+    return store_landmarks(folder, found, sha256, without)
+
+
+def store_landmarks(folder: Path, landmarks: np.ndarray, sha256: str, without: list[str]) -> dict[str, Any]:
+    """Write landmarks (n, 68, 2) beside the pictures whose hash is ``sha256``; returns the record that ties them together."""
+    np.save(folder / "landmarks.npy", landmarks.astype(np.float32))
+    faces = int(np.isfinite(landmarks).all((1, 2)).sum())
+    return {"found": faces, "usable": int(usable(landmarks).sum()), "without": without, "sha256": sha256}
 
 
 def _in_parallel(

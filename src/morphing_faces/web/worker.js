@@ -11,7 +11,7 @@
  * @typedef {import("onnxruntime-web").Tensor} Tensor
  * @typedef {{bytes: number, sha256: string}} FileEntry
  * @typedef {{latent: number, share: number, kl: number, active: boolean}} Dimension
- * @typedef {{format: number, name: string, image_shape: [number, number, number], latent_size: number,
+ * @typedef {{format: number, name: string, image_shape: [number, number, number], latent_size: number, shape?: {landmarks: [number, number][]},
  *   dimensions: Dimension[], files: Record<string, FileEntry>, [key: string]: any}} Manifest
  * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
  * @typedef {"wasm" | "webgpu"} Backend
@@ -226,7 +226,7 @@ async function wake() {
 async function load(address, report) {
   base = address;
   const [network] = await Promise.all([fetchDecoder(report), awake]);
-  decoder = await start(network, "decoder.onnx", ["u"], ["picture"]);
+  decoder = await start(network, "decoder.onnx", described().shape ? ["u", "shape"] : ["u"], ["picture"]);
   return { manifest: described(), backend, threads: threads() };
 }
 
@@ -265,7 +265,11 @@ function threads() {
  * @returns {Promise<Uint8ClampedArray<ArrayBuffer>>} n * height * width * 4
  */
 async function decode(u, n) {
-  const { picture } = await ready(decoder).run({ u: tensor(u, [n, described().latent_size]) });
+  const latents = tensor(u, [n, described().latent_size]);
+  /** @type {Record<string, Tensor>} */
+  const feeds = { u: latents };
+  if (described().shape) feeds.shape = latents;
+  const { picture } = await ready(decoder).run(feeds, ["picture"]);
   const values = /** @type {Float32Array} */ (await picture.getData());
   const channels = described().image_shape[2];
   const pixels = new Uint8ClampedArray((values.length / channels) * 4).fill(255);

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from morphing_faces.train.networks import VAE, Decoder
-from morphing_faces.train.objective import active_units, gaussian_log_likelihood, kl_from_prior
-from morphing_faces.train.recipe import Config
+from morphing_faces.train.networks import Batch, MlpDecoder, log_likelihood
+from morphing_faces.train.recipe import Recipe
+from morphing_faces.train.vae import VAE, active_units, kl_from_prior
 
 
 def gaussians(n: int = 7, size: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,13 +40,16 @@ def test_kl_is_zero_at_the_prior_alone() -> None:
     assert (kl_from_prior(zero, zero - 0.1) > 0).all()
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["one sigma", "a sigma for each picture"])
-def test_log_likelihood_is_summed_over_pixels_as_torch_distributions_says(shared: bool) -> None:
+SIGMAS = {"one": (1, 1, 1, 1), "one a picture": (6, 1, 1, 1), "a map": (1, 1, 4, 5), "a map a picture": (6, 1, 4, 5)}
+
+
+@pytest.mark.parametrize("shape", SIGMAS.values(), ids=SIGMAS)
+def test_log_likelihood_is_summed_over_pixels_as_torch_distributions_says(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     x, mean = torch.rand(6, 3, 4, 5, generator=generator), torch.rand(6, 3, 4, 5, generator=generator)
-    log_sigma = torch.full((1, 1), -1.3) if shared else torch.randn(6, 1, generator=generator)
-    expected = Normal(mean, log_sigma.exp().reshape(-1, 1, 1, 1)).log_prob(x).sum((1, 2, 3))  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(gaussian_log_likelihood(x, mean, log_sigma), expected, rtol=1e-5, atol=1e-3)
+    log_sigma = torch.randn(shape, generator=generator)
+    expected = Normal(mean, log_sigma.exp().expand_as(x)).log_prob(x).sum((1, 2, 3))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(log_likelihood(x, mean, log_sigma), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_active_units_are_the_dimensions_whose_means_vary() -> None:
@@ -58,29 +61,46 @@ def test_active_units_are_the_dimensions_whose_means_vary() -> None:
 
 
 def test_the_gradient_flows_through_the_sample_to_mean_and_log_variance() -> None:
-    config = Config(latent_size=4, hidden=(8,), batch=2)
     torch.manual_seed(0)
-    model = VAE(config, (6, 6, 1))
+    model = VAE(Recipe(latent_size=4, hidden=(8,), batch=2), (6, 6, 1))
     x, noise = torch.rand(5, 1, 6, 6), torch.randn(5, 4)
-    picture, log_sigma, mean, log_variance = model(x, noise)
-    mean.retain_grad()
-    log_variance.retain_grad()
-    gaussian_log_likelihood(x, picture, log_sigma).sum().backward()
+    answers: list[torch.Tensor] = []
+
+    def remember(_module: object, _inputs: object, outputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+        for tensor in outputs:
+            tensor.retain_grad()
+        answers.extend(outputs)
+
+    model.encoder.register_forward_hook(remember)
+    model(Batch(x), noise).log_likelihood.sum().backward()
+    mean, log_variance = answers
     assert mean.grad is not None
     assert log_variance.grad is not None
     assert (mean.grad != 0).all()
     # z = mean + exp(log_variance / 2) noise, so dz/dlog_variance = noise exp(log_variance / 2) / 2.
     expected = mean.grad * noise * torch.exp(0.5 * log_variance.detach()) / 2
     torch.testing.assert_close(log_variance.grad, expected)
-    for name in ("mean", "log_variance"):
-        weight = getattr(model.encoder, name).weight
-        assert weight.grad.abs().sum() > 0, f"the encoder's {name} layer learns nothing"
+
+
+def test_the_bound_is_that_of_the_terms() -> None:
+    """The terms of a pass are those of the distributions that encoder and decoder answer with."""
+    torch.manual_seed(1)
+    model = VAE(Recipe(latent_size=4, hidden=(8,)), (6, 6, 1))
+    x, noise = torch.rand(5, 1, 6, 6), torch.randn(5, 4)
+    terms = model(Batch(x), noise)
+    mean, log_variance = model.encode(x)
+    picture, log_sigma = model.decode(mean + torch.exp(0.5 * log_variance) * noise)
+    q = Normal(mean, (0.5 * log_variance).exp())
+    expected = Normal(picture, log_sigma.exp().expand_as(x)).log_prob(x).sum((1, 2, 3))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(terms.log_likelihood, expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(terms.kl, kl_divergence(q, Normal(0.0, 1.0)).sum(1), rtol=1e-4, atol=1e-5)
+    assert not terms.guide.any(), "without landmarks there is nothing to be guided by"
 
 
 def test_sigma_stays_above_its_bound() -> None:
-    model = VAE(Config(latent_size=4, hidden=(8,), sigma_min=0.05), (6, 6, 1))
+    model = VAE(Recipe(latent_size=4, hidden=(8,), sigma_min=0.05), (6, 6, 1))
     with torch.no_grad():
-        assert isinstance(model.decoder, Decoder)
+        assert isinstance(model.decoder, MlpDecoder)
         model.decoder.log_sigma.bias.fill_(-1000.0)
         _, log_sigma = model.decode(torch.randn(3, 4))
     assert log_sigma.exp().flatten().tolist() == pytest.approx([0.05] * 3)

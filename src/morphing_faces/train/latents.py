@@ -1,0 +1,264 @@
+"""What users see of the latent space: z ~ N(0, I) gives typical faces, and dimension 0 changes the picture most.
+
+The network's own latent is called the code here. ``code = flow(R z)``: the flow takes N(0, I) to the aggregate posterior,
+the codes of the training pictures; the rotation R orders directions by their effect on the picture. A flow of no layers is
+the aggregate posterior's Gaussian, which is linear and folds into the networks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .trainer import Codes, to_pictures
+from .vae import VAE
+
+MAX_CODES = 20_000  # pictures that the aggregate posterior is estimated from, at most, and as many mirror images
+
+WIDTH = 256  # of the hidden layers of each coupling layer
+STEPS = 1000  # of BATCH codes; twice as many begin to learn 46,000 codes by heart
+BATCH = 512
+LEARNING_RATE = 1e-3
+DROPOUT = 0.1
+VISIBLE = 32  # directions mapped by themselves, or half of them all where that is fewer
+PROBES = 2048  # vector-Jacobian products that tell which these are
+MAX_LOG_SCALE = 0.5  # of one layer: its inverse stays tame, too
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior means and variances of many pictures' codes, each (n, latent_size) float32."""
+
+    means: Tensor
+    variances: Tensor
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (latent_size,) and covariance (latent_size, latent_size) of the aggregate posterior, float64.
+
+        The covariance of a mixture: Cov(means) + E[diag(variances)].
+        """
+        means = self.means.double()
+        centre = means.mean(0)
+        spread = (means - centre).T @ (means - centre) / len(means)
+        return centre, spread + torch.diag(self.variances.double().mean(0))
+
+
+@torch.no_grad()
+def encode_all(model: VAE, images: np.ndarray, rows: np.ndarray, mirror: bool, batch: int = 256) -> Posterior:
+    """Encode the pictures ``images[rows]``, and after them, when training mirrored them, their mirror images."""
+    parts = []
+    for flipped in (False, True)[: 1 + mirror]:
+        for first in range(0, len(rows), batch):
+            x = to_pictures(images[rows[first : first + batch]], model.device)
+            parts.append(model.encode(x.flip(3) if flipped else x))
+    means, log_variances = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
+    return Posterior(means, log_variances.exp())
+
+
+class Coupling(nn.Module):
+    """An affine coupling layer (Dinh et al., 2017, arXiv:1605.08803), which begins at doing nothing.
+
+    Of the coordinates, ``reads`` are read, ``moves`` are scaled and shifted by what was read, the rest is left alone.
+    """
+
+    order: Tensor
+    back: Tensor
+
+    def __init__(self, size: int, reads: Tensor, moves: Tensor):
+        super().__init__()
+        chosen = torch.cat([reads, moves])
+        left = torch.tensor(sorted(set(range(size)) - set(chosen.tolist())), dtype=torch.long)
+        order = torch.cat([chosen, left])
+        self.register_buffer("order", order)
+        self.register_buffer("back", torch.argsort(order))
+        self.sizes = [len(reads), len(moves), len(left)]
+        self.input = nn.Linear(len(reads), WIDTH)
+        self.hidden = nn.Linear(WIDTH, WIDTH)
+        self.output = nn.Linear(WIDTH, 2 * len(moves))
+        self.dropout = nn.Dropout(DROPOUT)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        read, moved, left = x[:, self.order].split(self.sizes, 1)
+        h = F.silu(self.input(read))
+        h = h + F.silu(self.hidden(self.dropout(h)))
+        log_scale, shift = self.output(self.dropout(h)).chunk(2, 1)
+        return read, moved, left, MAX_LOG_SCALE * torch.tanh(log_scale), shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, size) -> (n, size), towards the code."""
+        read, moved, left, log_scale, shift = self._parts(x)
+        return torch.cat([read, moved * torch.exp(log_scale) + shift, left], 1)[:, self.back]
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Away from the code, and the logarithm of that map's determinant, (n,)."""
+        read, moved, left, log_scale, shift = self._parts(x)
+        return torch.cat([read, (moved - shift) * torch.exp(-log_scale), left], 1)[:, self.back], -log_scale.sum(1)
+
+
+def coupling_layers(size: int, count: int) -> nn.ModuleList:
+    """Every third layer maps half of the visible directions by the other half; the others, half of what is not visible.
+
+    The latter read all visible directions and the other half of those that are not: the first directions stay their own.
+    """
+    visible = min(VISIBLE, size // 2)
+    layers = nn.ModuleList()
+    for k in range(count):
+        generator = torch.Generator().manual_seed(k if k % 3 != 1 else 1)
+        if k % 3 == 1 and visible > 1:
+            halves = torch.randperm(visible, generator=generator).tensor_split(2)
+            reads, moves = halves if k % 2 else halves[::-1]
+        else:
+            halves = (visible + torch.randperm(size - visible, generator=generator)).tensor_split(2)
+            reads, moves = torch.cat([torch.arange(visible), halves[1]]), halves[0]
+        layers.append(Coupling(size, reads, moves))
+    return layers
+
+
+class Flow(nn.Module):
+    """N(0, I) -> codes, (n, latent_size) both: coupling layers, then ``mean + root w``.
+
+    ``root root'`` is the aggregate posterior's covariance; its first column is the direction most visible.
+    """
+
+    mean: Tensor
+    root: Tensor
+
+    def __init__(self, size: int, layers: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("root", torch.eye(size))
+        self.layers = coupling_layers(size, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N(0, I) -> codes."""
+        return self.mean + self.bend(x) @ self.root.T
+
+    def bend(self, x: Tensor) -> Tensor:
+        """N(0, I) -> whitened codes: the layers alone."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def inverse(self, code: Tensor) -> Tensor:
+        """Codes -> N(0, I)."""
+        return self.straighten((code - self.mean) @ torch.linalg.inv(self.root).T)[0]
+
+    def straighten(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Whitened codes -> N(0, I), and the logarithm of that map's determinant, (n,)."""
+        log_determinant = torch.zeros_like(w[:, 0])
+        for layer in reversed(self.layers):
+            w, more = layer.inverse(w)  # type: ignore[operator]
+            log_determinant = log_determinant + more
+        return w, log_determinant
+
+
+def fit(posterior: Posterior, model: VAE, layers: int, seed: int) -> Flow:
+    """The flow of an aggregate posterior: its moments, then the layers by maximum likelihood.
+
+    Depends on its arguments alone; leaves the global random state as it is. On the model's device.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        flow = Flow(model.latent_size, layers)
+        mean, covariance = posterior.moments()
+        flow.mean.copy_(mean)
+        flow.root.copy_(torch.linalg.cholesky(covariance))
+        flow.to(model.device)
+        if layers:
+            flow.root.copy_(flow.root @ directions(model, flow, PROBES, seed)[1].to(flow.root))
+            _maximize_likelihood(flow, posterior)
+    return flow.requires_grad_(False).eval()
+
+
+def restored(state: dict[str, Tensor], layers: int) -> Flow:
+    """The flow that was saved as ``state``."""
+    flow = Flow(len(state["mean"]), layers)
+    flow.load_state_dict(state)
+    return flow.requires_grad_(False).eval()
+
+
+def _maximize_likelihood(flow: Flow, posterior: Posterior) -> None:
+    device = flow.mean.device
+    whiten = torch.linalg.inv(flow.root.double()).T.float()
+    means, deviations = posterior.means.to(device), posterior.variances.sqrt().to(device)
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    for step in range(STEPS):
+        left = 0.5 * (1 + math.cos(math.pi * step / STEPS))
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 50) * left
+        rows = torch.randint(len(means), (BATCH,), device=device)
+        code = means[rows] + deviations[rows] * torch.randn(BATCH, means.shape[1], device=device)
+        x, log_determinant = flow.straighten((code - flow.mean) @ whiten)
+        loss = (0.5 * x.square().sum(1) - log_determinant).mean()  # the code's length in nats, but for a constant
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 50.0)
+        optimizer.step()
+
+
+def mean_jtj(model: VAE, codes: Codes, probes: int, seed: int, batch: int = 64) -> Tensor:
+    """E[J' J] (latent_size, latent_size) float64, J = d picture / d x at x ~ N(0, I), ``codes`` from x to codes.
+
+    Estimated without forming J: for v ~ N(0, I) in picture space E[(J' v)(J' v)'] = J' J, and J' v is one backward
+    pass. The relative error of an entry falls as sqrt(1 / probes).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(model.latent_size, model.latent_size, dtype=torch.float64)
+    for first in range(0, probes, batch):
+        n = min(batch, probes - first)
+        x = torch.randn(n, model.latent_size, generator=generator).to(model.device).requires_grad_()
+        picture, _ = model.decode(codes(x))
+        v = torch.randn(picture.shape, generator=generator).to(model.device)
+        (gradient,) = torch.autograd.grad((picture * v).sum(), x)
+        g = gradient.double().cpu()
+        total += g.T @ g
+    return total / probes
+
+
+def directions(model: VAE, codes: Codes, probes: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and, as columns, eigenvectors of :func:`mean_jtj`, what changes the picture most first. float64."""
+    values, vectors = torch.linalg.eigh(mean_jtj(model, codes, probes, seed))
+    return values.flip(0), vectors.flip(1)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """``code = flow(R z)``; ``share`` is each dimension's part of the visible change, E[|d picture / d z|^2]. R is float64."""
+
+    flow: Flow
+    rotation: Tensor
+    share: Tensor
+
+    def code(self, z: Tensor) -> Tensor:
+        """(n, latent_size) -> codes."""
+        return self.flow(z @ self.rotation.T.to(z))
+
+    def z(self, code: Tensor) -> Tensor:
+        """The inverse of ``code``."""
+        return self.flow.inverse(code) @ self.rotation.to(code)
+
+
+def find_latents(model: VAE, flow: Flow, probes: int, seed: int) -> Latents:
+    """Turn the flow's N(0, I) so that dimension 0 changes the picture most, and growing z brightens the picture."""
+    values, vectors = directions(model, flow, probes, seed)
+    values = values.clamp_min(0)
+    signs = _brightening(model, lambda z: flow(z @ vectors.T.to(z)), seed + 1)
+    return Latents(flow, vectors * signs, values / values.sum())
+
+
+def _brightening(model: VAE, codes: Codes, seed: int, count: int = 1024, batch: int = 128) -> Tensor:
+    """+1 or -1 for each dimension: the sign of its mean effect on the picture's brightness. float64."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(model.latent_size, dtype=torch.float64)
+    for _ in range(count // batch):
+        z = torch.randn(batch, model.latent_size, generator=generator).to(model.device).requires_grad_()
+        (gradient,) = torch.autograd.grad(model.decode(codes(z))[0].sum(), z)
+        total += gradient.double().sum(0).cpu()
+    return torch.where(total < 0, -1.0, 1.0).double()

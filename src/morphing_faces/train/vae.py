@@ -1,0 +1,84 @@
+"""The variational autoencoder: an encoder, a decoder, and the evidence lower bound of Kingma and Welling (2014), arXiv:1312.6114."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..bundle import LANDMARKS
+from .networks import Batch, ImageShape, build, log_likelihood
+from .recipe import Recipe
+
+LOG_VARIANCE_LIMIT = 12.0  # |log sigma^2| of the approximate posterior; keeps exp() finite in the first steps
+
+
+class Terms(NamedTuple):
+    """One pass: log p(x|z), KL(q(z|x) | p(z)) and what the guide misses, in nats, each (n,); and the mean pictures."""
+
+    log_likelihood: Tensor
+    kl: Tensor
+    guide: Tensor
+    picture: Tensor
+
+
+class VAE(nn.Module):
+    """A VAE of pictures (n, c, h, w) in [0, 1]. With ``shape`` its decoder draws shape and appearance apart.
+
+    ``landmarks`` are the mean landmarks that the mean frame is made of, (68, 2) in pixels; there are none without shape.
+    Raises ``UserError`` when the pictures do not fit the network.
+    """
+
+    landmarks: Tensor
+
+    def __init__(self, recipe: Recipe, image_shape: ImageShape, shape: bool = False):
+        super().__init__()
+        self.image_shape = image_shape
+        self.latent_size = recipe.latent_size
+        self.shape = shape
+        self.encoder, self.decoder = build(recipe, image_shape, shape)
+        if shape:
+            self.register_buffer("landmarks", torch.zeros(LANDMARKS, 2))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.mean.weight.device
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (n, c, h, w) in [0, 1] -> mean and log variance of q(z|x), each (n, latent_size), float32."""
+        mean, log_variance = self.encoder(x)
+        return mean.float(), log_variance.float().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (n, latent_size) -> mean picture (n, c, h, w), not clipped, and log sigma, which broadcasts to it."""
+        picture, log_sigma = self.decoder(z)
+        return picture, log_sigma
+
+    def forward(self, batch: Batch, noise: Tensor) -> Terms:
+        """The terms of the bound, with one draw each by the reparametrization trick: ``z = mean + sigma * noise``."""
+        mean, log_variance = self.encode(batch.x)
+        drawing = self.decoder.draw(mean + torch.exp(0.5 * log_variance) * noise, batch)
+        return Terms(
+            log_likelihood(batch.x, drawing.picture, drawing.log_sigma),
+            kl_from_prior(mean, log_variance).sum(1),
+            drawing.guide,
+            drawing.picture,
+        )
+
+
+def kl_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, sigma^2) || N(0, 1)) of each dimension in nats, the shape of ``mean``.
+
+    ``-1/2 (1 + log sigma^2 - mean^2 - sigma^2)``, the closed form of appendix B of the paper.
+    """
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp())
+
+
+def active_units(means: Tensor, threshold: float = 0.01) -> Tensor:
+    """Which dimensions are active, (latent_size,) bool: Cov_x(E[z|x]) > threshold.
+
+    ``means`` are posterior means of many pictures, (n, latent_size). Burda et al. (2016), arXiv:1509.00519, section 5.
+    """
+    return means.var(0) > threshold

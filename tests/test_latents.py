@@ -1,0 +1,142 @@
+"""Coordinates: the flow between N(0, I) and the aggregate posterior, and directions ordered by what they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.train import latents
+from morphing_faces.train.latents import Flow, Posterior, encode_all, find_latents, fit, mean_jtj, restored
+from morphing_faces.train.loop import load_run
+from morphing_faces.train.recipe import Recipe
+from morphing_faces.train.vae import VAE
+
+LAYERS = 6
+
+
+def bow(count: int, seed: int) -> Posterior:
+    """Codes of 5 dimensions that lie on a bow: nothing a Gaussian could say of them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 5, generator=generator)
+    x[:, 1] = 0.2 * x[:, 1] + x[:, 0].square()
+    return Posterior(x + 3, torch.full((count, 5), 1e-4))
+
+
+@pytest.fixture(scope="module")
+def small() -> VAE:
+    """A network of 5 latent dimensions at its initial weights."""
+    torch.manual_seed(0)
+    return VAE(Recipe(latent_size=5, hidden=(8,)), (6, 6, 1)).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def fitted(small: VAE) -> Flow:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "STEPS", 300)
+        patch.setattr(latents, "WIDTH", 32)
+        return fit(bow(2000, 0), small, LAYERS, 0)
+
+
+def nats(flow: Flow, codes: Posterior) -> float:
+    """Nats of a code, but for a constant that every flow with these moments shares."""
+    with torch.no_grad():
+        x, log_determinant = flow.straighten((codes.means - flow.mean) @ torch.linalg.inv(flow.root).T)
+    return float((0.5 * x.square().sum(1) - log_determinant).mean())
+
+
+def test_a_flow_goes_there_and_back(fitted: Flow) -> None:
+    x = torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        code = fitted(x)
+        torch.testing.assert_close(fitted.inverse(code), x, atol=1e-4, rtol=1e-4)
+        w = fitted.bend(x)
+        _, log_determinant = fitted.straighten(w)
+    assert (w - x).abs().max() > 0.3, "it does nothing: this shows nothing"
+    jacobian = torch.autograd.functional.jacobian(lambda one: fitted.straighten(one[None])[0][0], w[0])
+    assert float(log_determinant[0]) == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), abs=1e-4)  # type: ignore[arg-type]
+
+
+def test_a_flow_says_shorter_what_it_has_not_seen(fitted: Flow, small: VAE) -> None:
+    gaussian = fit(bow(2000, 0), small, 0, 0)
+    assert nats(fitted, bow(1000, 1)) < nats(gaussian, bow(1000, 1)) - 0.5
+
+
+def test_a_flow_of_no_layers_is_the_gaussian(small: VAE) -> None:
+    codes = bow(2000, 0)
+    flow = fit(codes, small, 0, 0)
+    x = torch.randn(4, 5)
+    mean, covariance = codes.moments()
+    torch.testing.assert_close(flow(x), mean.float() + x @ torch.linalg.cholesky(covariance).float().T)
+
+
+def test_fitting_depends_on_its_arguments_alone(fitted: Flow, small: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "STEPS", 300)
+    monkeypatch.setattr(latents, "WIDTH", 32)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    again = fit(bow(2000, 0), small, LAYERS, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, tensor in fitted.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    copied = restored(fitted.state_dict(), LAYERS)
+    x = torch.randn(3, 5)
+    assert torch.equal(copied(x), fitted(x))
+
+
+def test_what_is_not_visible_moves_nothing_that_is(fitted: Flow) -> None:
+    """The first two of five directions are the visible ones; they move the others, and each other."""
+    x = torch.randn(5, generator=torch.Generator().manual_seed(3))
+    jacobian = torch.autograd.functional.jacobian(lambda one: fitted.bend(one[None])[0], x)
+    assert torch.equal(jacobian[:2, 2:], torch.zeros(2, 3))
+    assert jacobian[2:, :2].abs().max() > 1e-4
+    assert torch.tensor([jacobian[0, 1], jacobian[1, 0]]).abs().min() > 1e-4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [2, 3, 400])
+def test_a_flow_of_any_size_goes_back(size: int) -> None:
+    torch.manual_seed(0)
+    flow = Flow(size, LAYERS).eval()
+    for layer in flow.layers:
+        torch.nn.init.normal_(layer.output.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    x = torch.randn(9, size)
+    with torch.no_grad():
+        torch.testing.assert_close(flow.inverse(flow(x)), x, atol=1e-3, rtol=1e-3)
+
+
+# --- of a trained network
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path) -> Dataset:
+    return open_dataset(tiny_data)
+
+
+@pytest.fixture(scope="module")
+def network(tiny_run: Path, data: Dataset) -> VAE:
+    return load_run(tiny_run, data.image_shape)[0]
+
+
+def test_the_first_directions_of_a_flow_are_the_most_visible(
+    network: VAE, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latents, "STEPS", 1)
+    posterior = encode_all(network, data.images, data.training, mirror=True)
+    turned, plain = (fit(posterior, network, layers, 0) for layers in (3, 0))
+    torch.testing.assert_close(turned.root @ turned.root.T, plain.root @ plain.root.T, atol=1e-4, rtol=1e-3)
+    seen, unturned = (
+        mean_jtj(network, lambda x, flow=flow: flow.mean + x @ flow.root.T, 512, seed=9).diag()  # type: ignore[misc]
+        for flow in (turned, plain)
+    )
+    assert seen[:8].sum() > 0.9 * unturned.topk(8)[0].sum()
+    assert seen[:8].mean() > 2 * seen[-8:].mean()
+
+
+def test_latents_go_to_codes_and_back(network: VAE, data: Dataset) -> None:
+    posterior = encode_all(network, data.images, data.training, mirror=True)
+    own = find_latents(network, fit(posterior, network, 0, 0), probes=64, seed=0)
+    z = torch.randn(20, 32, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(own.z(own.code(z)), z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(own.rotation @ own.rotation.T, torch.eye(32, dtype=torch.float64))
