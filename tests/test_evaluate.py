@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -22,6 +23,7 @@ from morphing_faces.evaluate import (
     bounds,
     evaluate,
     inception_frechet,
+    inside_face,
     reconstruction,
     table,
 )
@@ -179,6 +181,42 @@ def test_psnr_and_ssim_of_a_known_error(data: Dataset) -> None:
     off = reconstruction(data, rows, lambda x: x / np.float32(255) + np.float32(0.1))
     assert off["psnr"] == pytest.approx(20, abs=0.01)
     assert off["ssim"] < 1
+
+
+def test_errors_inside_the_face_are_counted_by_themselves(shaped_data: Path) -> None:
+    data = open_dataset(shaped_data)
+    assert data.landmarks is not None
+    inside = inside_face(data.landmarks, data.image_shape)
+    assert 0.2 < inside.mean() < 0.7
+    assert inside[16, 16], "the middle of the face"
+    assert not inside[0].any(), "the hair"
+
+    def spoil(x: np.ndarray) -> np.ndarray:
+        made = x / np.float32(255)
+        made[:, ~inside] += np.float32(0.1)
+        made[:, inside] += np.float32(0.01)
+        return made
+
+    found = reconstruction(data, data.validation, spoil, inside)
+    assert found["psnr_inside"] == pytest.approx(40, abs=0.01)
+    assert 20 < found["psnr"] < 24
+
+
+def test_frontal_faces_are_measured_beside_all(shaped_bundle: Path, shaped_data: Path) -> None:
+    data = open_dataset(shaped_data)
+    assert data.landmarks is not None
+    turned = data.landmarks.copy()
+    turned[data.validation[:5], 30, 0] += 16
+    turned[data.validation[5]] = np.nan
+    figures = evaluate(
+        mf.load(shaped_bundle),
+        dataclasses.replace(data, landmarks=turned),
+        Settings(samples=12, pictures=8, k=2, eigenfaces=False),
+    )
+    assert figures["frontal"]["pictures"] == figures["pictures"] - 6
+    assert {"psnr", "psnr_inside", "frechet", "recall", "precision"} <= set(figures["frontal"])
+    assert "frontal" in table("shaped", figures).splitlines()[0]
+    assert "inside the face" in table("shaped", figures)
 
 
 def test_eigenfaces_reconstruct_what_they_were_made_of_and_sample_their_variance(data: Dataset) -> None:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from .dataset import Dataset, spread
 from .errors import UserError
-from .metrics import Describer, frechet, frechet_error, precision_recall
+from .landmarks import OUTLINE, usable
+from .metrics import NEIGHBOURS, Describer, frechet, frechet_error, precision_recall
 from .model import Model
 from .render import to_image, to_uint8
 
@@ -54,6 +56,8 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
     """All figures, by name; ``reference`` has those of real pictures and of eigenfaces. ``say`` hears what is under way.
 
     ``NAME_error`` is the standard error of a figure. A bundle without an encoder has its samples measured, nothing else.
+    Where the data set has landmarks, ``psnr_inside`` is that inside the face, and ``frontal`` has the figures measured
+    against those held-out pictures that a model with shape would be trained on.
 
     Raises ``UserError`` when the pictures do not fit the model or none are held out.
     """
@@ -67,33 +71,48 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
         raise UserError(f"{dataset.folder} holds out {len(held_out)} pictures of {len(dataset.images)}: give it more")
     describer = Describer() if settings.faces else None  # what is missing is said before minutes of work, not after
     figures: dict[str, Any] = {"pictures": len(held_out), "seed": settings.seed}
+    inside, frontal = None, held_out[:0]
+    if dataset.landmarks is not None:
+        inside = inside_face(dataset.landmarks, dataset.image_shape)
+        frontal = held_out[usable(dataset.landmarks[held_out])]
+        figures["frontal"] = {"pictures": len(frontal)}
+
+    def reconstruct(pictures: np.ndarray) -> np.ndarray:
+        return model.decode(model.encode(pictures).mean)
+
     if model.has_encoder:
         say("bounds")
         figures |= bounds(model, dataset, settings)
         say("reconstructions")
-        figures |= reconstruction(dataset, held_out, lambda pictures: model.decode(model.encode(pictures).mean))
+        figures |= reconstruction(dataset, held_out, reconstruct, inside)
+        if len(frontal) > 1:
+            figures["frontal"] |= reconstruction(dataset, frontal, reconstruct, inside)
     reference: dict[str, Any] = {}
     pca = None
     if settings.eigenfaces:
         say("eigenfaces")
         pca = Eigenfaces(dataset, model.latent_size)
-        reference["eigenfaces"] = reconstruction(dataset, held_out, pca.reconstruct)
+        reference["eigenfaces"] = reconstruction(dataset, held_out, pca.reconstruct, inside)
     if describer:
         say("faces of the prior")
         rng = np.random.default_rng(settings.seed)
         real = dataset.images[spread(held_out, settings.samples)]
         seen = describer.describe(real)
 
-        def measured(pictures: np.ndarray) -> dict[str, float]:
-            own = describer.describe(pictures)
-            precision, recall = precision_recall(seen, own)
+        def compared(real: np.ndarray, own: np.ndarray) -> dict[str, float]:
+            precision, recall = precision_recall(real, own)
             return {
-                "frechet": frechet(seen, own),
-                "frechet_error": frechet_error(seen, own),
+                "frechet": frechet(real, own),
+                "frechet_error": frechet_error(real, own),
                 "precision": precision,
                 "precision_error": _fraction_error(precision, len(own)),
                 "recall": recall,
-                "recall_error": _fraction_error(recall, len(seen)),
+                "recall_error": _fraction_error(recall, len(real)),
+            }
+
+        def measured(pictures: np.ndarray) -> dict[str, float]:
+            return {
+                **compared(seen, describer.describe(pictures)),
                 "face_found": (found := describer.found(pictures)),
                 "face_found_error": _fraction_error(found, len(pictures)),
             }
@@ -101,6 +120,9 @@ def evaluate(model: Model, dataset: Dataset, settings: Settings, say: Say = lamb
         figures["samples"] = settings.samples
         made = to_uint8(model.decode(model.sample(settings.samples, settings.seed)))
         figures |= measured(made)
+        if len(frontal) > NEIGHBOURS:
+            chosen = dataset.images[spread(frontal, settings.samples)]
+            figures["frontal"] |= compared(describer.describe(chosen), describer.describe(made))
         if settings.inception:
             say("Inception")
             figures["inception_frechet"] = inception_frechet(real, made)
@@ -192,27 +214,50 @@ def bounds(model: Model, dataset: Dataset, settings: Settings) -> dict[str, Any]
     }
 
 
-def reconstruction(dataset: Dataset, rows: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+def inside_face(landmarks: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Which pixels lie inside the mean face, within its jaw and brows: (height, width) bool."""
+    height, width, _ = image_shape
+    mean = landmarks[np.isfinite(landmarks).all((1, 2))].mean(0) if len(landmarks) else landmarks
+    mask = Image.new("1", (width, height))
+    if np.isfinite(mean).all():
+        ImageDraw.Draw(mask).polygon([tuple(point) for point in mean[OUTLINE].tolist()], fill=1)
+    return np.asarray(mask)
+
+
+def reconstruction(
+    dataset: Dataset,
+    rows: np.ndarray,
+    make: Callable[[np.ndarray], np.ndarray],
+    inside: np.ndarray | None = None,
+) -> dict[str, float]:
     """PSNR in dB of the mean squared error over all pictures of ``rows``, and mean SSIM (Wang et al., 2004).
 
-    ``make`` turns uint8 pictures (n, height, width, channels) into their reconstructions, float in [0, 1]. SSIM needs
-    scikit-image: without it, it is left out.
+    ``make`` turns uint8 pictures (n, height, width, channels) into their reconstructions, float in [0, 1]. With
+    ``inside``, (height, width) bool, also the PSNR of those pixels alone. SSIM needs scikit-image: without it, it is left
+    out.
     """
     similarity: Any = None
     with contextlib.suppress(ImportError):
         from skimage.metrics import structural_similarity as similarity
-    errors, similarities = [], []
+    errors, errors_inside, similarities = [], [], []
+    with_inside = inside is not None and bool(inside.any())
     side = min(dataset.image_shape[:2])
     window = min(7, side - 1 + side % 2)  # 7 is the library's default
     for part in _parts(rows):
         pictures = dataset.images[part]
         for x, y in zip(pictures / np.float32(255), make(pictures), strict=True):
             errors.append(float(np.square(x - y).mean()))
+            if with_inside:
+                errors_inside.append(float(np.square(x - y)[inside].mean()))
             if similarity:
                 similarities.append(similarity(x, y, data_range=1.0, channel_axis=2, win_size=window))
-    mean = max(float(np.mean(errors)), 1e-12)
-    decibels = 10 / math.log(10) / mean * _standard_error(np.array(errors))  # the error of a logarithm is relative
-    figures = {"psnr": -10 * math.log10(mean), "psnr_error": decibels}
+    figures: dict[str, float] = {}
+    for key, values in (("psnr", errors), ("psnr_inside", errors_inside)):
+        if values:
+            mean = max(float(np.mean(values)), 1e-12)
+            # The error of a logarithm is relative.
+            decibels = 10 / math.log(10) / mean * _standard_error(np.array(values))
+            figures |= {key: -10 * math.log10(mean), f"{key}_error": decibels}
     if similarity:
         figures |= {"ssim": float(np.mean(similarities)), "ssim_error": _standard_error(np.array(similarities))}
     return figures
@@ -275,6 +320,7 @@ ROWS = (
     ("face_found", "a face is found in", ".1%"),
     ("inception_frechet", "Frechet Inception distance", ".1f"),
     ("psnr", "reconstruction PSNR (dB)", ".2f"),
+    ("psnr_inside", "reconstruction PSNR inside the face (dB)", ".2f"),
     ("ssim", "reconstruction SSIM", ".3f"),
 )
 
@@ -292,6 +338,7 @@ def table(name: str, figures: Any) -> str:
 def _table(name: str, figures: Any) -> str:
     columns = {
         name: figures,
+        "frontal": figures.get("frontal", {}),
         "aggregate": figures.get("aggregate", {}),
         "eigenfaces": figures["reference"].get("eigenfaces", {}),
         "real": figures["reference"].get("real", {}),
@@ -302,6 +349,10 @@ def _table(name: str, figures: Any) -> str:
         if any(key in column for column in columns.values()):
             cells = (format(column[key], form) if key in column else "" for column in columns.values())
             lines.append(f"{label:<50}" + "".join(f"{cell:>13}" for cell in cells))
+    if "frontal" in figures:
+        lines.append(
+            "frontal: measured against those held-out pictures in which a face is found that is not turned far"
+        )
     if "aggregate" in figures:
         lines.append("aggregate: latents of training pictures' posteriors in place of the prior's")
     if "elbo" not in figures:

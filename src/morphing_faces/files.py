@@ -189,7 +189,7 @@ def _writable(path: AnyPath) -> Path:
     name = given.name
     wrong = next((c for c in name if c in REFUSED_CHARACTERS or not c.isprintable()), None)
     if wrong is not None:
-        raise UserError(f"{one_line(text)}: not every system takes {ascii(wrong)} in a name: choose another")
+        raise UserError(f"{one_line(text)}: not every system takes {wrong!a} in a name: choose another")
     if name.endswith((" ", ".")) and name not in ("", ".", ".."):
         raise UserError(f"{text}: not every system takes a name that ends in {name[-1]!r}: choose another")
     if name.partition(".")[0].upper() in REFUSED_NAMES:

@@ -26,6 +26,7 @@ MIRRORED = np.array(
      45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
      *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
 )  # fmt: skip
+OUTLINE = [*range(17), *range(26, 16, -1)]  # around the face: along the jaw, then back over the brows
 RIGHT_EYE, LEFT_EYE, NOSE_TIP = slice(36, 42), slice(42, 48), 30  # the person's right eye is on the left
 EYES_AT = ((0.3075, 0.315), (0.6925, 0.315))  # where the frame has the eyes, as fractions of its side
 MAX_OFF = 0.3  # eyes farther than this from their place, in distances between the eyes, were not found
