@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,8 @@ class Commands(click.Group):
         return super().parse_args(ctx, [*(a for a in options if a != "--debug"), *args[len(options) :]])
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _terminable():
+        with _terminable(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\b")  # of broken metadata: the pictures can be read
             return self._invoke(ctx)
 
     def _invoke(self, ctx: click.Context) -> Any:
