@@ -634,6 +634,13 @@ def test_a_second_run_into_the_folder_is_told_who_holds_it(data: Dataset, tmp_pa
     assert not (tmp_path / "run").exists(), "nothing came to be in it"
 
 
+def test_a_folder_that_holds_something_else_is_left_alone(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "me.jpg").write_bytes(b"a photograph")
+    with pytest.raises(UserError, match=r"holds 'me\.jpg' and no run: choose a new folder"):
+        run(small(), data, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.jpg"]
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

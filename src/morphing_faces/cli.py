@@ -50,16 +50,7 @@ class Commands(click.Group):
         except (UserError, OSError, MemoryError, ModuleNotFoundError) as error:
             fail(errors.tell(error))
         except Exception as error:
-            if isinstance(error, ValueError) and _in_training(error):
-                fail(str(error))
             fail(errors.tell(error), code=FAULT)
-
-
-def _in_training(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).parent.name == "train"
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from morphing_faces.evaluate import table
 from morphing_faces.model import load
 from morphing_faces.pictures import open_frame, open_picture
 from morphing_faces.session import Session
+from morphing_faces.train import recipe
 
 EXAMPLES = int(os.environ.get("FUZZ", "40"))
 fuzz = settings(
@@ -286,7 +287,9 @@ def test_damaged_sources(name: str, data: st.DataObject, tmp_path_factory: pytes
 
 
 @fuzz
-@given(name=st.sampled_from(["dataset.json", "images.npy", "held_out.npy", "labels.csv"]), data=st.data())
+@given(
+    name=st.sampled_from(["dataset.json", "images.npy", "held_out.npy", "labels.csv", "landmarks.npy"]), data=st.data()
+)
 def test_damaged_data_sets(
     name: str, data: st.DataObject, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -298,3 +301,19 @@ def test_damaged_data_sets(
     (folder / name).write_bytes(data.draw(damaged([whole, b"[]", b"{}", b""])))
     told(lambda: dataset.open_dataset(folder))
     (folder / "labels.csv").unlink(missing_ok=True)
+
+
+# --- recipes
+
+
+@fuzz
+@given(data=st.data())
+def test_recipes(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "recipe.toml"
+    shipped = [file.read_bytes() for file in sorted((Path(recipe.__file__).parent.parent / "recipes").glob("*.toml"))]
+    path.write_bytes(
+        data.draw(damaged([*shipped, b"\xef\xbb\xbfbatch = 4\n", b"name = 'caf\xe9'\n", b"a = " + b"[" * 9000]))
+    )
+    told(lambda: recipe.recipe(str(path)))
+    key = data.draw(st.sampled_from(["batch", "kl_weight", "learning_rate", "latent_size", "steps", "name", "seed"]))
+    told(lambda: recipe.parse_overrides([f"{key}={data.draw(st.one_of(numbers.map(str), st.text(max_size=9)))}"]))

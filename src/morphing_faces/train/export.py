@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -196,7 +197,8 @@ def export(
     flow = restored(state, recipe.flow_layers) if state else fit(posterior, model, recipe.flow_layers, recipe.seed)
     latents = find_latents(model, flow, probes, recipe.seed)
     say("measuring held-out pictures")
-    figures = validate(model, recipe, dataset, run / "sheets" / "export.png", flow, VALIDATED)
+    sheet = run / "sheets" / "export.png" if os.access(run, os.W_OK) else None  # a run that may only be read has none
+    figures = validate(model, recipe, dataset, sheet, flow, VALIDATED)
 
     say("writing the networks")
     reference = copy.deepcopy(model)

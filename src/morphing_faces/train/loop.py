@@ -109,6 +109,7 @@ def alone(run: Path, rank: int) -> Iterator[None]:
     if rank:
         yield
         return
+    must_be_run(run)
     try:
         with lock_folder(run):
             clear_leftovers(run)
@@ -116,6 +117,14 @@ def alone(run: Path, rank: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):  # it holds something
             run.rmdir()
+
+
+def must_be_run(folder: Path) -> None:
+    """Raise ``UserError`` where ``folder`` holds something and no run: what is there is not a run's to write among."""
+    if folder.is_dir() and not checkpoint.exists(folder) and not (folder / RECIPE).is_file():
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock")
+        if others:
+            raise UserError(f"{folder} holds {others[0]!r} and no run: choose a new folder, or the folder of a run")
 
 
 def bar(steps: int, first: int, minutes: float | None, progress: bool) -> Any:

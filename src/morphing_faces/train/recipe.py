@@ -14,7 +14,8 @@ from typing import Any
 
 import tomli_w
 
-from ..errors import UserError
+from ..errors import UserError, one_line, reason
+from ..files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,9 +87,9 @@ class Recipe:
     def __post_init__(self) -> None:
         def need(ok: bool, key: str, allowed: str) -> None:
             if not ok:
-                raise UserError(f"{key} = {getattr(self, key)!r}: must be {allowed}")
+                raise UserError(f"{key} = {_shown(getattr(self, key))}: must be {allowed}")
 
-        need(0 < len(self.name) <= 100, "name", "1 to 100 characters")
+        need(0 < len(self.name) <= 100 and self.name.isprintable(), "name", "1 to 100 characters that can be printed")
         need(self.network in ("mlp", "conv"), "network", "'mlp' or 'conv'")
         need(self.precision in ("auto", "bf16", "fp32"), "precision", "'auto', 'bf16' or 'fp32'")
         need(self.compile in ("auto", "on", "off"), "compile", "'auto', 'on' or 'off'")
@@ -144,24 +145,17 @@ def from_dict(settings: dict[str, Any], where: str = "settings") -> Recipe:
         if key not in FIELDS:
             near = difflib.get_close_matches(key, FIELDS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(FIELDS)}"
-            raise UserError(f"{where}: unknown key {key!r}{hint}")
+            raise UserError(one_line(f"{where}: unknown key {key!r:.80}{hint}"))
     return Recipe(**{key: _coerce(value, FIELDS[key], f"{where}: {key}") for key, value in settings.items()})
 
 
 def from_toml(path: str | Path) -> Recipe:
     """Read a recipe file, UTF-8 with or without a byte order mark. Raises ``UserError`` naming the file and what is wrong."""
+    text = read_text(path, MAX_FILE_BYTES)
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise UserError(f"{path} has more than {MAX_FILE_BYTES} bytes: a recipe is a short TOML file")
-        settings = tomllib.loads(content.decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+        settings = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # a whole number of thousands of digits is a ValueError, too
+        raise UserError(f"{path}: not valid TOML: {reason(error)}") from None
     return from_dict(settings, where=str(path))
 
 
@@ -177,7 +171,7 @@ def recipe(name_or_path: str) -> Recipe:
             return from_toml(path)
     if Path(name_or_path).is_file():
         return from_toml(name_or_path)
-    raise UserError(f"no recipe {name_or_path!r}: give a TOML file, or one of {', '.join(sorted(shipped))}")
+    raise UserError(f"no recipe {_shown(name_or_path)}: give a TOML file, or one of {', '.join(sorted(shipped))}")
 
 
 def parse_overrides(pairs: typing.Iterable[str]) -> dict[str, Any]:
@@ -186,10 +180,10 @@ def parse_overrides(pairs: typing.Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise UserError(f"--set {pair!r}: must be key=value, for example --set batch=64")
+            raise UserError(f"--set {_shown(pair)}: must be key=value, for example --set batch=64")
         try:
             overrides[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             overrides[key.strip()] = text.strip()
     return overrides
 
@@ -197,11 +191,18 @@ def parse_overrides(pairs: typing.Iterable[str]) -> dict[str, Any]:
 def _coerce(value: Any, kind: Any, where: str) -> Any:
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)) or not all(type(item) is int for item in value):
-            raise UserError(f"{where} = {value!r}: must be a list of whole numbers")
+            raise UserError(f"{where} = {_shown(value)}: must be a list of whole numbers")
         return tuple(value)
     if kind is float and type(value) is int and abs(value) < 10**15:
         return float(value)
     if type(value) is kind:
         return value
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
-    raise UserError(f"{where} = {value!r:.80}: must be {names[kind]}")
+    raise UserError(f"{where} = {_shown(value)}: must be {names[kind]}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value), 80)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"

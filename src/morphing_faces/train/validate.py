@@ -24,9 +24,9 @@ PAIRS = 16  # pictures and their reconstructions on a sheet
 
 @torch.no_grad()
 def validate(
-    model: VAE, recipe: Recipe, dataset: Dataset, sheet: Path, prior: Codes | None = None, most: int = 1024
+    model: VAE, recipe: Recipe, dataset: Dataset, sheet: Path | None, prior: Codes | None = None, most: int = 1024
 ) -> dict[str, float]:
-    """Figures on held-out pictures (at most ``most``), and a PNG sheet of reconstructions and of random faces.
+    """Figures on held-out pictures (at most ``most``), and a PNG ``sheet`` of reconstructions and of random faces.
 
     Random faces are those of ``prior``, which takes N(0, I) to codes; without one, of the Gaussian of the aggregate
     posterior of ``most`` training pictures. A set too small to hold out any is measured on its training pictures.
@@ -45,7 +45,8 @@ def validate(
         sums["kl"] += kl.sum().item()
         sums["mse"] += (model.decode(mean)[0].clamp(0, 1) - x).square().mean((1, 2, 3)).sum().item()
     posterior = encode_all(model, dataset.images, spread(training_rows(recipe, dataset), most), recipe.mirror)
-    write_sheet(model, dataset.images, rows, prior or fit(posterior, model, 0, recipe.seed), sheet)
+    if sheet:
+        write_sheet(model, dataset.images, rows, prior or fit(posterior, model, 0, recipe.seed), sheet)
     means = {f"{split}/{key}": value / len(rows) for key, value in sums.items()}
     active = float(active_units(posterior.means).sum())
     return {**means, f"{split}/psnr": -10 * math.log10(max(means[f"{split}/mse"], 1e-12)), "active_units": active}
