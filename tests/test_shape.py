@@ -21,6 +21,7 @@ from morphing_faces.prepare import prepare, store_landmarks
 from morphing_faces.train.augment import augment
 from morphing_faces.train.latents import encode_all, fit
 from morphing_faces.train.loop import load_run, train
+from morphing_faces.train.networks import SmoothShuffle
 from morphing_faces.train.recipe import Recipe, from_dict
 from morphing_faces.train.shape import CELLS, FOLLOWED, MeanFrame, mean_landmarks, pixel_positions, sample, warp
 from morphing_faces.train.trainer import Trainer, new_model, to_pictures, training_rows
@@ -272,3 +273,18 @@ def test_the_initial_model_is_the_mean_face_at_rest(shaped_data: Path) -> None:
         _, appearance, field = model.decoder.parts(torch.randn(3, 16), torch.randn(3, 16))  # type: ignore[operator]
     assert not field.any()
     assert (appearance - model.decoder.units.mean_face).abs().mean() < 0.1
+
+
+def test_a_smooth_shuffle_is_a_pixel_shuffle_and_a_smoothing() -> None:
+    x = torch.rand(2, 12, 6, 6, generator=torch.Generator().manual_seed(0))
+    found = SmoothShuffle(3)(x)
+    weights = torch.tensor([1.0, 2.0, 1.0]) / 4
+    kernel = (weights[:, None] * weights).expand(3, 1, 3, 3)
+    torch.testing.assert_close(found, F.conv2d(F.pixel_shuffle(x, 2), kernel, padding=1, groups=3))
+
+
+def test_a_smooth_shuffle_leaves_no_grid() -> None:
+    """Channels that differ, as those of a pixel shuffle's do, make stripes of one pixel; none are left inside."""
+    x = torch.tensor([1.0, -1.0, -1.0, 1.0]).reshape(1, 4, 1, 1).expand(1, 4, 8, 8)
+    assert F.pixel_shuffle(x, 2).std() == pytest.approx(1, abs=0.01)
+    assert not SmoothShuffle(1)(x)[:, :, 2:-2, 2:-2].any()

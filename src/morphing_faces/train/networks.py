@@ -259,6 +259,7 @@ class ConvDecoder(Decoder):
         self.fine_join = nn.Conv2d(widths[-2], widths[-1], 1)
         self.fine_blocks = nn.ModuleList(Bottleneck(widths[-1], latent_size) for _ in range(blocks[-1]))
         self.fine_picture = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
+        self.coarse_shuffle, self.fine_shuffle = SmoothShuffle(channels), SmoothShuffle(channels)
         cells = min(SIGMA_CELLS, side)
         # A tenth of the logarithm's own scale: Adam's steps are as large as the learning rate, whatever they move.
         self.log_sigma_tenth = nn.Parameter(torch.zeros(1, 1, cells, cells))
@@ -284,11 +285,11 @@ class ConvDecoder(Decoder):
                 h = block(h, z)
             if project is not None:
                 h = enlarge(project(h))
-        coarse = smooth(F.pixel_shuffle(self.picture(leaky_relu(h)), 2))
+        coarse = self.coarse_shuffle(self.picture(leaky_relu(h)))
         h = enlarge(self.fine_join(h))
         for block in self.fine_blocks:
             h = block(h, z)
-        fine = smooth(F.pixel_shuffle(self.fine_picture(leaky_relu(h)), 2))
+        fine = self.fine_shuffle(self.fine_picture(leaky_relu(h)))
         return self.units.denormalize(enlarge(coarse) + fine)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -362,9 +363,30 @@ def enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear")
 
 
-def smooth(x: Tensor) -> Tensor:
-    """Weighted 1 2 1 both ways, edges repeated: what alternates from pixel to pixel, as a pixel shuffle's does, goes."""
-    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False), 2, stride=1)
+class SmoothShuffle(nn.Module):
+    """A pixel shuffle and a smoothing, weighted 1 2 1 both ways: (n, 4 c, h, w) -> (n, c, 2 h, 2 w).
+
+    What alternates from pixel to pixel, as a pixel shuffle's grid does, goes. Both are linear, so the smoothing is done
+    before the shuffle, as a fixed convolution of a quarter of the places; what lies beyond the edge counts as 0.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        small = torch.zeros(4, 4, 3, 3)
+        for row, column, dy, dx in itertools.product((0, 1), (0, 1), (-1, 0, 1), (-1, 0, 1)):
+            (y, from_row), (x, from_column) = divmod(row + dy, 2), divmod(column + dx, 2)
+            weight = (2 - abs(dy)) * (2 - abs(dx)) / 16
+            small[2 * row + column, 2 * from_row + from_column, 1 + y, 1 + x] += weight
+        kernel = torch.zeros(4 * channels, 4 * channels, 3, 3)
+        for channel in range(channels):
+            part = slice(4 * channel, 4 * channel + 4)
+            kernel[part, part] = small
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.conv2d(x, self.kernel, padding=1), 2)
 
 
 def build(recipe: Recipe, image_shape: ImageShape, shape: bool) -> tuple[Encoder, Decoder]:
