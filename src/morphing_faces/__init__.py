@@ -7,7 +7,10 @@
 True
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 os.environ.setdefault(
     "ORT_DISABLE_TELEMETRY", "1"
@@ -17,5 +20,24 @@ from .bundle import BundleError
 from .model import Model, Parts, Posterior, load
 from .session import Session
 
+if TYPE_CHECKING:
+    from .notebook import FaceWidget
+
 __version__ = "0.1.0"
-__all__ = ["BundleError", "Model", "Parts", "Posterior", "Session", "__version__", "load"]
+__all__ = ["BundleError", "Model", "Parts", "Posterior", "Session", "__version__", "load", "widget"]
+
+
+def widget(model_or_session: Model | Session | None = None, seed: int = 0) -> FaceWidget:
+    """The face under the hand in a notebook's cell, with a session of its own, or with one that there is already.
+
+    Needs the extra ``[notebook]``. Raises ``UserError`` where it is missing.
+    """
+    from .errors import need
+
+    need("anywidget", "the widget")
+    from .notebook import FaceWidget
+
+    if isinstance(model_or_session, Session):
+        return FaceWidget(model_or_session.model, model_or_session)
+    model = model_or_session or load()
+    return FaceWidget(model, Session(model, seed))

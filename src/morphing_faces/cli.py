@@ -460,6 +460,91 @@ def evaluate(
     click.echo(json.dumps(figures, indent=1) if as_json else table(model.name, figures))
 
 
+@main.command()
+@click.argument("decoder", metavar="DECODER.onnx", type=PATH)
+@click.option("--encoder", type=PATH, metavar="FILE", help="The encoder that belongs to it, an ONNX file.")
+@click.option(
+    "--codes",
+    type=PATH,
+    metavar="FILE",
+    help="Codes of real pictures, an array (N, k) in an .npy file: their mean and covariance are taken.  [default: N(0, I)]",
+)
+@click.option(
+    "--range",
+    "value_range",
+    type=click.Choice(["-1,1", "0,1", "0,255"]),
+    help="What black and white are.  [default: found by looking]",
+)
+@click.option(
+    "--latent-size", type=click.IntRange(2, 2048), help="The length of the latent, where the file does not say it."
+)
+@click.option(
+    "--decodes",
+    type=click.IntRange(64, 10_000_000),
+    help="Pictures drawn to find the directions.  [default: 16384; 4096 of large ones]",
+)
+@click.option("--name", help="The bundle's name.  [default: its folder's]")
+@click.option("--licence", default="not stated", help="The terms of the weights, in a sentence.")
+@click.option("--overwrite", is_flag=True, help="Replace what is at -o.")
+@out_option
+def adopt(decoder: Path, out: Path, **options: Any) -> None:
+    """Make a bundle of somebody else's DECODER: it then works wherever a bundle works."""
+    errors.need("onnx", "adopting a decoder")
+    from .adopt import adopt as make
+
+    def progress(done: int, total: int) -> None:
+        click.echo(f"\rdirections: {done / total:.0%}", nl=done == total, err=True)
+
+    heard: dict[str, Any] = {"progress": progress} if sys.stderr.isatty() else {}
+    manifest = make(decoder, out, say=click.echo, **heard, **options)
+    count = len(manifest["dimensions"])
+    click.echo(
+        f"{out}: the first {count} dimensions carry {manifest['figures']['share_of_first_29']:.0%} of the visible change"
+    )
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="BUNDLE BUNDLE...")
+@click.option("--data", type=PATH, help="A folder made by prepare; without it there are no figures.")
+@click.option("--samples", default=600, show_default=True, help="Faces a set whose descriptions are compared.")
+@click.option("--pictures", default=64, show_default=True, help="Pictures the importance-weighted bound is taken on.")
+@click.option("--k", default=32, show_default=True, help="Importance samples a picture.")
+@click.option("--faces/--no-faces", default=True, help="Describe faces, which needs the extra [metrics].")
+@click.option("--json", "as_json", is_flag=True, help="Every figure, as JSON.")
+@seed_option
+@size_option
+@out_option
+def compare(
+    names: tuple[str, ...], data: Path | None, samples: int, pictures: int, k: int, faces: bool, as_json: bool, seed: int,
+    size: int | None, out: Path,
+) -> None:  # fmt: skip
+    """Show two BUNDLEs or more side by side in one picture, and their figures in one table."""
+    import json
+
+    from . import compare as side
+    from .dataset import open_dataset
+    from .evaluate import Settings
+    from .files import atomic_write, output_file
+    from .model import load
+    from .pictures import WRITTEN
+
+    path = output_file(out, WRITTEN)
+    settings = Settings(samples, pictures, k, seed, faces, inception=False, eigenfaces=False)
+    models = [load(name) for name in names]
+    side.must_differ(models)
+    dataset = open_dataset(data) if data else None
+    with atomic_write(path) as temporary:
+        side.picture(models, dataset, seed=seed, size=size or 96).save(temporary)
+    click.echo(f"wrote {', '.join(side.names(models))} side by side to {out}", err=as_json)
+    if dataset:
+        say = (lambda what: click.echo(f"measuring {what} ...", err=True)) if sys.stderr.isatty() else (lambda _: None)
+        found = side.figures(models, dataset, settings, say)
+        titles = side.names(models)
+        click.echo(
+            json.dumps(dict(zip(titles, found, strict=True)), indent=1) if as_json else side.table(titles, found)
+        )
+
+
 # --- inside
 
 

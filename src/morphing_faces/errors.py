@@ -12,7 +12,8 @@ EXTRAS = {
     # module: (what it is called, the extra that brings it)
     "torch": ("PyTorch", "train"),
     "torchvision": ("torchvision", "train"),
-    "onnx": ("onnx", "train"),
+    "onnx": ("onnx", "adopt"),  # [train] brings it, too, and torch is what is missed first there
+    "anywidget": ("anywidget", "notebook"),
     "onnxscript": ("onnxscript", "train"),
     "safetensors": ("safetensors", "train"),
     "sklearn": ("scikit-learn", "train"),

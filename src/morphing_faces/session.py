@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ class Session:
     """
 
     def __init__(self, model: Model, seed: int = 0):
+        self.model = model
         self.latent_size = model.latent_size
         self.dimensions = model.dimensions
         self.bundle_name = model.name
@@ -92,6 +93,7 @@ class Session:
         self._future: deque[State] = deque(maxlen=UNDO_STEPS)
         self._gesture: str | None = None  # what goes on: all of it is undone as one
         self._glide: tuple[np.ndarray, int, float] | None = None  # where a glide began, its first anchor, how far it is
+        self._watchers: list[Callable[[], None]] = []
 
     # --- what is shown
 
@@ -315,6 +317,10 @@ class Session:
         """Take an undo back. Returns whether there was one."""
         return self._travel(self._future, self._past)
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` after each change of :attr:`state`."""
+        self._watchers.append(watcher)
+
     # --- a face as a file
 
     def to_dict(self) -> dict[str, Any]:
@@ -397,6 +403,7 @@ class Session:
         self._future.clear()
         self._gesture = gesture
         self._state = state
+        self._tell()
 
     def _masked(self, z: np.ndarray) -> np.ndarray:
         """The point of all that respects what the person holds on to, nearest to ``z``; ``z`` may be written to."""
@@ -459,7 +466,12 @@ class Session:
             return False
         target.append(self._state)
         self._state = source.pop()
+        self._tell()
         return True
+
+    def _tell(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
 
 def _fixed(z: np.ndarray) -> np.ndarray:
