@@ -42,8 +42,9 @@ def main() -> int:
             return code
     if code := check_page_types():
         return code
-    print("+ pytest", *arguments, flush=True)
-    return subprocess.call([PYTHON, "-m", "pytest", *arguments], cwd=HERE)
+    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2", "--dist", "loadfile"]
+    print("+ pytest", *workers, *arguments, flush=True)
+    return subprocess.call([PYTHON, "-m", "pytest", *workers, *arguments], cwd=HERE)
 
 
 def check_page_types() -> int:

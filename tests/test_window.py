@@ -81,6 +81,9 @@ class Desk:
         height, width = screen.shape
         return screen[height // 4 : -height // 4, width // 4 : -width // 4]
 
+    def colors(self) -> np.ndarray:
+        return np.asarray(self.screen().convert("RGB"), int)
+
     def hover(self, x: float, y: float) -> None:
         """Move the mouse to a place in the hover square."""
         left, top, width, height = self.box()
@@ -139,6 +142,7 @@ class Desk:
         """Everything as it was at the start, with nothing typed and the help closed."""
         self.key("Escape")
         self.say(f"load {self.first}")
+        self.state()  # it is there
         self.output.write_text("")
 
     def end(self) -> None:
@@ -216,11 +220,14 @@ def test_a_click_freezes_other_dimensions_are_picked_a_click_unfreezes_and_the_e
 
 def test_frozen_is_seen(desk: Desk) -> None:
     desk.hover(0, 0)
-    loose = np.asarray(desk.screen().convert("RGB"), int)
+    loose = desk.colors()
     desk.click()
-    frozen = np.asarray(desk.screen().convert("RGB"), int)
-    blue = (frozen[..., 2] > frozen[..., 0] + 60).sum() - (loose[..., 2] > loose[..., 0] + 60).sum()
-    assert blue > 4 * 400  # an edge around the face and a word above it
+
+    def blue() -> int:
+        frozen = desk.colors()
+        return int((frozen[..., 2] > frozen[..., 0] + 60).sum() - (loose[..., 2] > loose[..., 0] + 60).sum())
+
+    until(lambda: blue() > 4 * 400, "there is an edge around the face and a word above it")
 
 
 def test_the_wheel_widens_the_range(desk: Desk) -> None:
@@ -251,11 +258,14 @@ def test_keys_do_what_the_prompt_does(desk: Desk) -> None:
 
 def test_a_wrong_line_is_answered_in_the_window(desk: Desk) -> None:
     desk.hover(0.9, -0.9)
-    calm = np.asarray(desk.screen().convert("RGB"), int)
+    calm = desk.colors()
     desk.key("d", "0", "space", "2", "9", "Return")
-    alarmed = np.asarray(desk.screen().convert("RGB"), int)
-    red = (alarmed[..., 0] > alarmed[..., 1] + 60).sum() - (calm[..., 0] > calm[..., 1] + 60).sum()
-    assert red > 100
+
+    def red() -> int:
+        alarmed = desk.colors()
+        return int((alarmed[..., 0] > alarmed[..., 1] + 60).sum() - (calm[..., 0] > calm[..., 1] + 60).sum())
+
+    until(lambda: red() > 100, "the line is told in red")
     assert desk.state()["axes"] == [0, 1]
 
 

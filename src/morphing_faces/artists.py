@@ -58,7 +58,6 @@ class Label:
     ):
         self.across, self.along, self.turned, self.monospace, self.backdrop = across, along, turned, monospace, backdrop
         self.text, self.color, self.at, self.height = "", INK, (0.0, 0.0), 14
-        self._made: tuple[tuple[str, str, int], np.ndarray] | None = None
 
     @property
     def look(self) -> tuple[str, str, int, tuple[float, float]]:
@@ -82,21 +81,22 @@ class Label:
         return left, bottom, width, height
 
     def _picture(self) -> np.ndarray:
-        """The text as uint8 RGBA (height, width, 4); made anew when it has changed."""
-        key = (self.text, self.color, self.height)
-        if self._made is None or self._made[0] != key:
-            font = _font(self.monospace, round(self.height * (0.8 if self.monospace else 1)))
-            pad = self.height if self.backdrop else 1
-            spacing = round(self.height * 0.45)
-            pen = ImageDraw.Draw(Image.new("L", (1, 1)))
-            _, _, right, below = pen.multiline_textbbox((0, 0), self.text, font=font, spacing=spacing)
-            size = (round(right) + 2 * pad, round(below) + 2 * pad)
-            ink = _bytes(self.color)
-            image = Image.new("RGBA", size, (*_bytes(PAPER), 225) if self.backdrop else (*ink, 0))
-            ImageDraw.Draw(image).multiline_text((pad, pad), self.text, font=font, spacing=spacing, fill=ink)
-            pixels = np.asarray(image)
-            self._made = (key, np.rot90(pixels) if self.turned else pixels)
-        return self._made[1]
+        """The text as uint8 RGBA (height, width, 4)."""
+        pixels = _written(self.text, self.color, self.height, self.monospace, self.backdrop)
+        return np.rot90(pixels) if self.turned else pixels
+
+
+@functools.lru_cache(1024)  # the same few hundred coordinates come again and again
+def _written(text: str, color: str, height: int, monospace: bool, backdrop: bool) -> np.ndarray:
+    font = _font(monospace, round(height * (0.8 if monospace else 1)))
+    pad, spacing = height if backdrop else 1, round(height * 0.45)
+    _, _, right, below = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox(
+        (0, 0), text, font=font, spacing=spacing
+    )
+    size, ink = (round(right) + 2 * pad, round(below) + 2 * pad), _bytes(color)
+    image = Image.new("RGBA", size, (*_bytes(PAPER), 225) if backdrop else (*ink, 0))
+    ImageDraw.Draw(image).multiline_text((pad, pad), text, font=font, spacing=spacing, fill=ink)
+    return np.asarray(image)
 
 
 @functools.cache

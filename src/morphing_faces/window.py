@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -173,6 +173,7 @@ class Window:
         self.on_start: Callable[[], None] | None = None  # called once the toolkit's loop runs
         self.leaving = False  # set it from anywhere, a signal's handler too: the window closes between two frames
         self.closed = False
+        self.worker = ThreadPoolExecutor(1, "decode")
         self.frames = 0
         self.last_frame = 0.0
         self.frame_timer = self.canvas.new_timer(interval=1)
@@ -356,6 +357,7 @@ class Window:
         self.closed = True
         self.poll_timer.stop()
         self.frame_timer.stop()
+        self.worker.shutdown(wait=False)
         while not self.waiting.empty():
             self.waiting.get_nowait()[2].cancel()
 
@@ -381,12 +383,19 @@ class Window:
         try:
             self._show_pointer()
             z = self._walked() if self.walk_from is not None else self.session.z
-            self.face.show(self.model.decode(z)[0])
+            drawn = self.worker.submit(self.model.decode, z)  # the texts are painted while the face is computed
+            self._name_things()
+            plain = self._paint_labels()
+            self.face.show(drawn.result()[0])
         except Exception as error:  # the last face stays, and the message is shown beside it
             self.pointer = self.walk_from = None
             self.message, self.message_is_error = errors.tell(error), True
-        self._name_things()
-        self._paint()
+            self._name_things()
+            plain = self._paint_labels()
+        if plain:
+            self._blit(self.face.paint(self._canvas()))
+        else:
+            self._paint_all()
         self.frames += 1
 
     def _show_pointer(self) -> None:
@@ -456,39 +465,41 @@ class Window:
         if self.face.pixels is None:
             self.face.show(self.model.decode(self.session.z)[0])
         self._name_things()
-        self._paint_all(canvas)
+        self._paint_on(canvas)
         self._want_frame()
 
     def _canvas(self) -> np.ndarray:
         """The pixels of the canvas, to be painted on: uint8 (height, width, 4)."""
         return np.asarray(self.canvas.buffer_rgba())
 
-    def _paint(self) -> None:
-        """Bring the canvas up to date: the face, and those texts that have changed, each shown by itself."""
+    def _paint_labels(self) -> bool:
+        """Paint and show those texts that have changed, each by itself; false where all has to be painted anew."""
         canvas, background = self._canvas(), self.background
-        if background is None or background.shape != canvas.shape:
-            self.canvas.draw_idle()  # it was resized: the draw event paints all
-            return
-        if self.help.text or self.help_painted:  # it lies over the face and the texts
-            canvas[...] = background
-            self._paint_all(canvas)
-            self.canvas.blit(self.figure.bbox)
-            return
-        self._blit(self.face.paint(canvas))
+        if background is None or background.shape != canvas.shape or self.help.text or self.help_painted:
+            return False
         for label in self.labels:
             look, box = self.painted[label]
             if label.look != look:
                 left, bottom, width, height = box
-                cleared = np.s_[
-                    max(canvas.shape[0] - bottom - height, 0) : canvas.shape[0] - bottom, max(left, 0) : left + width
-                ]
-                canvas[cleared] = background[cleared]
+                rows = slice(max(canvas.shape[0] - bottom - height, 0), max(canvas.shape[0] - bottom, 0))
+                columns = slice(max(left, 0), max(left + width, 0))
+                canvas[rows, columns] = background[rows, columns]
                 painted = label.paint(canvas)
                 self.painted[label] = (label.look, painted)
-                self._blit(box)
-                self._blit(painted)
+                self._blit(_around(box, painted))
+        return True
 
-    def _paint_all(self, canvas: np.ndarray) -> None:
+    def _paint_all(self) -> None:
+        """Paint everything on the background and show it; the help lies over the face."""
+        canvas, background = self._canvas(), self.background
+        if background is None or background.shape != canvas.shape:
+            self.canvas.draw_idle()  # it was resized: the draw event paints all
+            return
+        canvas[...] = background
+        self._paint_on(canvas)
+        self.canvas.blit(self.figure.bbox)
+
+    def _paint_on(self, canvas: np.ndarray) -> None:
         self.face.paint(canvas)
         self.painted = {label: (label.look, label.paint(canvas)) for label in self.labels}
         self.help.paint(canvas)
@@ -501,3 +512,12 @@ class Window:
         left, bottom, width, height = box
         if width and height:
             self.canvas.blit(Bbox.from_bounds(left, bottom, width, height))
+
+
+def _around(a: Box, b: Box) -> Box:
+    """The smallest box that holds two, of which either may be empty."""
+    boxes = [box for box in (a, b) if box[2] and box[3]]
+    if not boxes:
+        return (0, 0, 0, 0)
+    left, bottom = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    return left, bottom, max(x + w for x, _, w, _ in boxes) - left, max(y + h for _, y, _, h in boxes) - bottom
