@@ -26,21 +26,22 @@ def golden_values(
     codes = []
     if encode:
         mean, std = encode(pixels[:1].astype(np.float32) / 255)
-        codes.append({"pixels_of_face": 0, "mean": _decimals(mean[0]), "std": _decimals(std[0])})
+        codes.append({"pixels_of_face": 0, "mean": decimals(mean[0]), "std": decimals(std[0])})
     return {
         "noise": {
             "seed": 0,
-            "normal": _decimals(noise.normal(0, 0, 1, 8)[0]),
-            "seed_7_row_3": _decimals(noise.normal(7, 3, 1, 8)[0]),
+            "normal": decimals(noise.normal(0, 0, 1, 8)[0]),
+            "seed_7_row_3": decimals(noise.normal(7, 3, 1, 8)[0]),
             "walk": [noise.whole(0, k, 2 * WALKED) for k in range(8)],
         },
         "faces": [
-            {"seed": 0, "row": row, "u": _decimals(u[row]), "pixels": base64.b64encode(pixels[row].tobytes()).decode()}
+            {"seed": 0, "row": row, "u": decimals(u[row]), "pixels": base64.b64encode(pixels[row].tobytes()).decode()}
             for row in range(FACES)
         ],
         "codes": codes,
     }
 
 
-def _decimals(values: np.ndarray) -> list[float]:
+def decimals(values: np.ndarray) -> list[float]:
+    """float32 values (n,) as the shortest decimals that give them back."""
     return [float(str(value)) for value in values.astype(np.float32)]

@@ -22,6 +22,7 @@ from ..bundle import FORMAT, FORMAT_WITH_SHAPE
 from ..dataset import Dataset, must_belong, spread
 from ..errors import UserError
 from ..files import BUNDLE, output_folder, replace_folder
+from ..golden import decimals, golden_values
 from ..pictures import to_uint8
 from .latents import MAX_CODES, Latents, Posterior, encode_all, find_latents, fit, restored
 from .loop import load_run
@@ -40,7 +41,6 @@ from .vae import VAE, active_units, kl_from_prior
 from .validate import validate
 
 INTERESTING = 29  # dimensions a person can pick, as on the 2014 page
-GOLDEN_FACES = 4
 CHECKED = 128  # faces whose pictures are compared
 DRAWS = 64  # of each code's posterior, that its deviation in z is measured from where there is a flow
 PROBES = 8192  # vector-Jacobian products that order the dimensions
@@ -349,35 +349,24 @@ def training_record(recipe: Recipe, dataset: Dataset, state: dict[str, Any]) -> 
 
 
 def make_golden(models: dict[str, onnx.ModelProto], latent_size: int) -> dict[str, Any]:
-    """What every reader of the bundle must reproduce: random numbers, faces with their pixels, a picture with its code."""
-    u = noise.normal(0, 0, GOLDEN_FACES, latent_size)
-    mixed: dict[str, Any] = {}
-    if "shape.onnx" in models:
-        faces, _, fields = run_onnx(models["decoder.onnx"], u=u, shape=u)
-        on_next, _, _ = run_onnx(models["decoder.onnx"], u=u[:1], shape=u[1:2])
-        pixels = base64.b64encode(to_uint8(on_next).tobytes()).decode()
-        # The appearance of face 0 on the shape of face 1, and the field of face 0 in pixels.
-        mixed = {"mixed": {"u": 0, "shape": 1, "pixels": pixels}, "field": _list(fields[0])}
-    else:
-        (faces,) = run_onnx(models["decoder.onnx"], u=u)
-    pixels_of = to_uint8(faces)
-    mean, std = run_onnx(models["encoder.onnx"], picture=pixels_of[:1].astype(np.float32) / 255)
-    walk = [noise.whole(0, k, 2 * INTERESTING) for k in range(8)]
-    return {
-        "noise": {
-            "seed": 0,
-            "normal": _list(u[0, :8]),
-            "seed_7_row_3": _list(noise.normal(7, 3, 1, 8)[0]),
-            "walk": walk,
-        },
-        "faces": [
-            {"seed": 0, "row": row, "u": _list(u[row]), "pixels": base64.b64encode(pixels_of[row].tobytes()).decode()}
-            for row in range(GOLDEN_FACES)
-        ],
-        "codes": [{"pixels_of_face": 0, "mean": _list(mean[0]), "std": _list(std[0])}],
-        **mixed,
-    }
+    """What every reader of the bundle must reproduce; with shape also a mixed face, and a field.
 
+    ``mixed`` is the appearance of face 0 on the shape of face 1; ``field`` is that of face 0, in pixels.
+    """
+    shaped = "shape.onnx" in models
 
-def _list(values: np.ndarray) -> list[float]:
-    return [float(str(value)) for value in values.astype(np.float32).flatten()]
+    def decode(u: np.ndarray) -> np.ndarray:
+        return run_onnx(models["decoder.onnx"], **({"u": u, "shape": u} if shaped else {"u": u}))[0]
+
+    def encode(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = run_onnx(models["encoder.onnx"], picture=pictures)
+        return mean, std
+
+    golden = golden_values(latent_size, decode, encode)
+    if shaped:
+        u = noise.normal(0, 0, 2, latent_size)
+        mixed, _, _ = run_onnx(models["decoder.onnx"], u=u[:1], shape=u[1:])
+        (field,) = run_onnx(models["shape.onnx"], u=u[:1])
+        pixels = base64.b64encode(to_uint8(mixed).tobytes()).decode()
+        golden |= {"mixed": {"u": 0, "shape": 1, "pixels": pixels}, "field": decimals(field.flatten())}
+    return golden
