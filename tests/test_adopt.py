@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import morphing_faces as mf
 from conftest import Run, drawn_faces
+from hand import Serve, Visit, open_page, until
 from morphing_faces import bundle as bundles
 from morphing_faces import trial
 from morphing_faces.adopt import adopt
@@ -318,6 +319,28 @@ def test_evaluate_measures_what_needs_no_encoder_and_says_what_does(tmp_path: Pa
     )
     assert "elbo" not in found
     assert table("out", found).endswith("no encoder: no bounds and no reconstructions")
+
+
+def test_the_page_shows_an_adopted_bundle_and_says_that_it_cannot_read_pictures(
+    tmp_path: Path, serve: Serve, visit: Visit
+) -> None:
+    jacobian = linear()
+    path = written(decoder(jacobian), tmp_path)
+    adopt(path, tmp_path / "blind", decodes=100)
+    reader = written(encoder(jacobian, ("mean", "log_var"), -2.0), tmp_path, "encoder.onnx")
+    adopt(path, tmp_path / "seeing", encoder=reader, decodes=100)
+    hand = open_page(visit, serve(tmp_path / "blind", tmp_path / "seeing"))
+    hand.at_rest()
+    before = hand.shown()
+    hand.page.evaluate("morphingFaces.session.shuffle()")
+    hand.hover(0.5, 0.5)
+    assert hand.shown() != before
+    said = """async () => { try { await morphingFaces.model.encode(new Float32Array(16 * 16 * 3)); return ""; }
+        catch (error) { return error.message; } }"""
+    assert hand.page.evaluate(said) == "This model has no encoder, so it cannot read a picture. Choose another model."
+    hand.page.select_option("#bundle", "seeing")
+    until(lambda: hand.page.evaluate("morphingFaces.model?.name") == "seeing", "the other one is there")
+    assert hand.page.evaluate(said) == ""
 
 
 def test_the_golden_values_are_what_the_bundle_gives(tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ function render({ model, el }) {
       return typeof value === "function" ? value.bind(whole) : value;
     },
   });
-  const still = el.closest(".jp-OutputArea-child, .cell-output-ipywidget-background")?.nextElementSibling;
-  if (still?.querySelector('img[alt="The last face"], img')) still.hidden = true;
+  requestAnimationFrame(() => el.closest(".jp-OutputArea-child")?.classList.add("morphing-faces-live")); // el is in the page by then
   const leave = modules(inner).show(model, root, WORKER);
   return () => {
     leave();

@@ -29,6 +29,7 @@ BROUGHT = ("vendor.json", "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort
 PART = 2 << 20  # bytes of a file in one message
 LARGEST = 64 << 20  # bytes of a decoder that a browser is sent; larger ones stay in the kernel
 STILL = 256  # pixels of the picture that a saved notebook shows
+HIDE_STILL = ".morphing-faces-live + .jp-OutputArea-child:has(.jp-RenderedImage) { display: none; }"  # while it is live
 
 
 @functools.cache
@@ -70,6 +71,7 @@ class FaceWidget(anywidget.AnyWidget):
     """
 
     _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode(HIDE_STILL).tag(sync=True)
     _manifest = traitlets.Unicode().tag(sync=True)
     _files = traitlets.List(traitlets.Unicode()).tag(sync=True)
     _seed = traitlets.Int().tag(sync=True)

@@ -6,7 +6,7 @@ import { signed } from "./dom.js";
 /**
  * @typedef {import("./plot.js").Pen} Pen
  * @typedef {import("./plot.js").Mark} Mark
- * @typedef {{name: string, mean: number, std: number, kl: number, average: number, chosen: boolean}} Coordinate
+ * @typedef {{name: string, mean: number, std: number, kl: number, average: number | null, chosen: boolean}} Coordinate
  *   a dimension that has a slider, as this picture's posterior has it; `chosen`: it is one of the two axes
  * @typedef {{pull: number, error: number, kl: number}} Price of a picture told by codes pulled to the prior, both in nats
  */
@@ -112,7 +112,7 @@ export function paintRanges(pen, coordinates, shown) {
 }
 
 /**
- * The KL of each dimension: bars, of this picture; lines, on average.
+ * The KL of each dimension: bars, of this picture; lines, on average, where that was measured.
  * @param {Pen} pen
  * @param {Coordinate[]} coordinates
  * @param {number | null} pointed
@@ -120,11 +120,11 @@ export function paintRanges(pen, coordinates, shown) {
  */
 export function paintInformation(pen, coordinates, pointed) {
   const { c, ink, width, height } = pen;
-  const most = Math.ceil(Math.max(4, ...coordinates.map(({ kl, average }) => Math.max(kl, average))));
+  const most = Math.ceil(Math.max(4, ...coordinates.map(({ kl, average }) => Math.max(kl, average ?? 0))));
   const y = linear([0, most], [height - 18, 20]);
   const [step, x] = columns(width, coordinates.length);
   const ticks = Array.from({ length: 5 }, (_, k) => (k * most) / 4).filter((tick) => Number.isInteger(tick));
-  verticalAxis(pen, { scale: y, ticks, name: "KL in nats; lines, the average", left: LEFT, right: width, top: 0 });
+  verticalAxis(pen, { scale: y, ticks, name: coordinates[0]?.average === null ? "KL in nats" : "KL in nats; lines, the average", left: LEFT, right: width, top: 0 });
   numbers(pen, coordinates.length, x, height - 14);
   coordinates.forEach(({ kl, average, chosen }, k) => {
     if (k === pointed) column(pen, x(k), step, 16, height - 18);
@@ -132,11 +132,11 @@ export function paintInformation(pen, coordinates, pointed) {
     c.fillRect(x(k) - step * 0.35, y(kl), step * 0.7, y(0) - y(kl));
     c.strokeStyle = ink.ink;
     c.lineWidth = 2;
-    line(c, x(k) - step * 0.45, y(average), x(k) + step * 0.45, y(average));
+    if (average !== null) line(c, x(k) - step * 0.45, y(average), x(k) + step * 0.45, y(average));
   });
   return coordinates.map(({ name, kl, average }, k) => ({
     box: [x(k) - step / 2, 0, step, height],
-    words: `${name}: ${kl.toFixed(2)} nats here, ${average.toFixed(2)} on average`,
+    words: `${name}: ${kl.toFixed(2)} nats here${average === null ? "" : `, ${average.toFixed(2)} on average`}`,
     dimension: k,
   }));
 }

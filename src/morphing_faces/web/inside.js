@@ -330,7 +330,7 @@ export class Inside {
     return model.dimensions.map((latent, k) => {
       const kl = (mean[latent] ** 2 + std[latent] ** 2 - 1) / 2 - Math.log(std[latent]);
       const chosen = session.axes.includes(k);
-      return { name: this.dimensions.nameOf(k), mean: mean[latent], std: std[latent], kl, average: model.manifest.dimensions[k].kl, chosen };
+      return { name: this.dimensions.nameOf(k), mean: mean[latent], std: std[latent], kl, average: model.manifest.dimensions[k].kl ?? null, chosen };
     });
   }
 
