@@ -401,11 +401,9 @@ def hand(shared: tuple[Hand, list[str]]) -> Iterator[Hand]:
         hand.click("#close-inside")
     page.evaluate("""() => {
       document.activeElement.blur();
-      for (const button of document.querySelectorAll('#favourites .remove')) button.click();
-      for (const name of document.querySelectorAll('#dimensions .name')) {
-        name.value = '';
-        name.dispatchEvent(new Event('input'));
-      }
+      document.querySelector('.dimension .name[aria-expanded=true]')?.click();
+      localStorage.clear();
+      dispatchEvent(new StorageEvent('storage', { key: null })); // as when another tab clears it
       scrollTo(0, 0);
     }""")
     follow(hand, f"bundle=tiny&seed={FIRST_SEED}")

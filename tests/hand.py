@@ -53,12 +53,32 @@ class Hand:
         until(lambda: self.page.evaluate(UP_TO_DATE), "the face is drawn")
 
     def hover(self, x: float, y: float) -> None:
-        """Move the mouse to a place in the hover square."""
+        """Move the mouse to a place in the hover square, and stay until the face follows."""
         box = self["#face"].bounding_box()
         assert box
         self.page.mouse.move(box["x"] + (x + 1) / 2 * box["width"], box["y"] + (1 - y) / 2 * box["height"])
+        self["body.following"].wait_for()
         self.page.evaluate("new Promise(requestAnimationFrame)")
         self.at_rest()
+
+    def put(self, x: float, y: float) -> None:
+        """Move the face to a place in the hover square and leave it there: held, then released by another click."""
+        self.hover(x, y)
+        for frozen in ("true", "false"):
+            self.page.mouse.down()
+            self.page.mouse.up()
+            self.page.wait_for_function(f"morphingFaces.session.frozen === {frozen}")
+
+    def open_row(self, dimension: int) -> None:
+        """Open a dimension's row, with its faces and tools."""
+        if self[f"{row(dimension)} > .name"].get_attribute("aria-expanded") == "false":
+            self.click(f"{row(dimension)} > .name")
+
+    def name_row(self, dimension: int, name: str) -> None:
+        """Give a dimension a name of one's own."""
+        self.open_row(dimension)
+        self[f"{row(dimension)} .own"].fill(name)
+        self.press("Enter")
 
     def press(self, key: str) -> None:
         self.page.keyboard.press(key)
@@ -96,6 +116,7 @@ class Hand:
 
 def follow(hand: Hand, fragment: str) -> None:
     """Open a link in the same tab."""
+    hand.page.evaluate("document.documentElement.dispatchEvent(new PointerEvent('pointerdown', { bubbles: true }))")
     hand.page.evaluate(
         """(fragment) => {
           history.replaceState(null, '', ' ');
@@ -111,6 +132,7 @@ def follow(hand: Hand, fragment: str) -> None:
 def open_page(visit: Visit, address: str, **options: Any) -> Hand:
     hand = Hand(visit(address, **options))
     hand["body[data-state=ready]"].wait_for()
+    hand.press("Shift")  # a page that is not touched moves by itself
     hand.at_rest()
     return hand
 

@@ -174,7 +174,8 @@ def test_another_name_for_this_machine_is_refused(address: str) -> None:
 
 def test_the_index_names_the_bundles_and_the_first_face_is_the_seeds(address: str, tiny_bundle: Path) -> None:
     index = json.loads(ask(address, "/bundles/index.json")[2])
-    assert index == {"default": "tiny", "seed": FIRST_SEED, "names": ["tiny", "classic"]}
+    starts = {"tiny": [FIRST_SEED], "classic": [FIRST_SEED]}
+    assert index == {"default": "tiny", "names": ["tiny", "classic"], "seed": FIRST_SEED, "starts": starts}
     model = mf.load(tiny_bundle)
     shown = np.asarray(Image.open(io.BytesIO(ask(address, "/bundles/tiny/face.png")[2])))
     assert np.array_equal(shown, to_uint8(model.decode(model.sample(1, FIRST_SEED)))[0, :, :, 0])

@@ -14,6 +14,8 @@ from typing import Any
 
 from .errors import UserError, one_line
 from .files import atomic_write, parse_json, read_bytes, read_json
+from .names import LONGEST, DimensionName
+from .names import of as names_of
 
 FORMAT, FORMAT_WITH_SHAPE = 1, 2  # the versions this program writes and reads; 2 has a decoder of two latents
 DEFAULT = "color"
@@ -70,6 +72,11 @@ class Bundle:
     def dimensions(self) -> tuple[int, ...]:
         """The latent indices of the interesting dimensions, the one that changes the picture most first."""
         return tuple(entry["latent"] for entry in self.manifest["dimensions"])
+
+    @property
+    def dimension_names(self) -> tuple[DimensionName, ...]:
+        """What the interesting dimensions are called, and what lies at their ends; without a name, their numbers."""
+        return names_of(self.manifest["dimensions"])
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -190,6 +197,14 @@ def _check_values(path: Path, manifest: dict[str, Any]) -> None:
                 raise BundleError(
                     f"{path}: {key} of dimension {entry['latent']} = {_shown(entry[key])}: must be {what}; {REMEDY}"
                 )
+        for key in ("name", "low", "high"):
+            if key in entry and not (
+                isinstance(entry[key], str) and len(entry[key]) <= LONGEST and entry[key].isprintable()
+            ):
+                what = f"a text of at most {LONGEST} characters"
+                raise BundleError(
+                    f"{path}: {key} of dimension {entry['latent']} = {_shown(entry[key])}: must be {what}; {REMEDY}"
+                )
     with_shape = "shape" in manifest
     if with_shape:
         points = manifest["shape"].get("landmarks") if isinstance(manifest["shape"], dict) else None
@@ -235,13 +250,13 @@ def describe(bundle: Bundle, table: Callable[[str, Any], str]) -> str:
                 lines.append("  " + table(bundle.name, value).replace("\n", "\n  "))
             else:
                 lines.append(f"  {one_line(key, 80):<26}{one_line(_short(value))}")
-    lines.append("dimension  latent  share of the visible change  KL (nats)  active")
-    for number, entry in enumerate(manifest["dimensions"]):
+    lines.append("dimension  latent  share of the visible change  KL (nats)  active  name")
+    for number, (entry, name) in enumerate(zip(manifest["dimensions"], bundle.dimension_names, strict=True)):
         share, kl = (
             format(entry[key], form) if key in entry else "" for key, form in (("share", ".1%"), ("kl", ".2f"))
         )
         active = ("yes" if entry["active"] else "no") if "active" in entry else ""
-        lines.append(f"{number:>9}{entry['latent']:>8}{share:>27}{kl:>11}{active:>8}")
+        lines.append(f"{number:>9}{entry['latent']:>8}{share:>27}{kl:>11}{active:>8}  {name}".rstrip())
     lines += [f"{file:<14}{manifest['files'][file]['bytes']:>11,} bytes, SHA-256 checked" for file in bundle.files]
     return "\n".join([*lines, f"licence  {one_line(manifest['licence'])}"])
 

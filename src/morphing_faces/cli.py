@@ -18,8 +18,8 @@ from . import __version__, errors
 from . import bundle as bundles
 from .errors import UserError
 from .noise import check_seed
+from .rules import FIRST_SEED
 
-FIRST_SEED = 22  # the window's first face is a first impression; this seed begins with a friendly one
 FAULT = 70  # the exit code of a fault of this program, sysexits.h's EX_SOFTWARE
 
 
@@ -90,7 +90,7 @@ def main(ctx: click.Context, debug: bool) -> None:
         except NoDisplay as error:
             click.echo(f"morphing-faces: {errors.one_line(str(error))}", err=True)
             click.echo("No window can open here, so this is the page; `morphing-faces sample --help` writes pictures.")
-            _serve_page(None, FIRST_SEED, "127.0.0.1", None, browser=True)
+            _serve_page(None, None, "127.0.0.1", None, browser=True)
 
 
 class _Path(click.ParamType):
@@ -114,6 +114,9 @@ bundle_option = click.option(
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="The same seed shows the same faces.")
 out_option = click.option("-o", "--out", type=PATH, required=True, help="Where to write.")
+page_seed_option = click.option(
+    "--seed", type=int, help="The page begins with this seed's first face.  [default: one of several faces]"
+)
 first_seed_option = click.option(
     "--seed", default=FIRST_SEED, show_default=True, help="The same seed shows the same faces."
 )
@@ -155,19 +158,20 @@ def _open_window(bundle: str | None, seed: int, prompt: bool) -> None:
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="[default: 8000, or any free one when that is taken]")
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
-@first_seed_option
+@page_seed_option
 @bundle_option
-def web(host: str, port: int | None, browser: bool, seed: int, bundle: str | None) -> None:
+def web(host: str, port: int | None, browser: bool, seed: int | None, bundle: str | None) -> None:
     """Serve the page on this machine: the model runs in the browser. Ctrl-C ends it."""
     _serve_page(bundle, seed, host, port, browser)
 
 
-def _serve_page(bundle: str | None, seed: int, host: str, port: int | None, browser: bool) -> None:
+def _serve_page(bundle: str | None, seed: int | None, host: str, port: int | None, browser: bool) -> None:
     import webbrowser
 
     from . import server
 
-    check_seed(seed)
+    if seed is not None:
+        check_seed(seed)
     first = bundles.find(bundle)
     shipped = [bundles.find(name) for name in bundles.names()]
     shown = [first, *(other for other in shipped if other.folder != first.folder)]
@@ -191,13 +195,14 @@ def _serve_page(bundle: str | None, seed: int, host: str, port: int | None, brow
     metavar="NAME|DIR",
     help="A bundle to put in; may be repeated, the first is shown first.  [default: all shipped]",
 )
-@first_seed_option
+@page_seed_option
 @click.option("--overwrite", is_flag=True, help="Replace a site that this command wrote.")
-def site(out: Path, chosen: tuple[str, ...], seed: int, overwrite: bool) -> None:
+def site(out: Path, chosen: tuple[str, ...], seed: int | None, overwrite: bool) -> None:
     """Write the page as plain files into the folder OUT, for any static host."""
     from .site import write
 
-    check_seed(seed)
+    if seed is not None:
+        check_seed(seed)
     shown = [bundles.find(name) for name in chosen or bundles.names()]
     count, size = write(out, shown, seed, overwrite=overwrite)
     click.echo(f"wrote {count} files, {size / 1e6:.1f} MB, to {out}; docs/hosting.md says how to put them on a host")
@@ -258,6 +263,9 @@ def traverse(
     render.check_sheet(len(chosen) * steps, steps, size or model.image_shape[0], model.image_shape, path)
     render.save_sheet(render.traversal(model, session.z, chosen, steps, reach), path, steps, size)
     click.echo(f"wrote {len(chosen)} rows (dimensions {', '.join(map(str, chosen))}) to {out}")
+    for dimension in chosen:
+        if model.dimension_names[dimension].ends:
+            click.echo(f"{dimension:>3}  {model.dimension_names[dimension]}")
 
 
 @main.command()
@@ -410,20 +418,37 @@ def train(
 @click.argument("run", type=PATH)
 @click.option("--data", type=PATH, required=True, help="The data the run was trained on.")
 @click.option("--licence", default="not stated", help="The terms of the weights, in a sentence.")
+@click.option("--names", type=PATH, help="A file of names for the dimensions, such as recipes/names/color.toml.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at -o.")
 @out_option
-def export(run: Path, data: Path, licence: str, overwrite: bool, out: Path) -> None:
+def export(run: Path, data: Path, licence: str, names: Path | None, overwrite: bool, out: Path) -> None:
     """Write the bundle of a RUN: coordinates folded in, fp16 weights, checked against PyTorch."""
+    from . import names as naming
     from .dataset import open_dataset
     from .train.export import export as write
 
+    chosen = naming.read(names) if names else None  # before the minutes of the export
     say = (lambda what: click.echo(f"{what} ...", err=True)) if sys.stderr.isatty() else (lambda _: None)
     manifest = write(run, open_dataset(data), out, licence=licence, overwrite=overwrite, say=say)
+    if chosen:
+        naming.put(out, chosen)
     figures = manifest["figures"]
     click.echo(
         f"{out}: the first {len(manifest['dimensions'])} dimensions carry {figures['share_of_first_29']:.0%} of the visible "
         f"change; fp16 weights change pictures by {figures['decoder_fp16_difference']:.2g} (99.9th percentile)"
     )
+
+
+@main.command()
+@click.argument("bundle", metavar="BUNDLE")
+@click.argument("file", type=PATH)
+def names(bundle: str, file: Path) -> None:
+    """Give the dimensions of a BUNDLE the names in FILE, in place; scripts/dimensions.py shows what they do."""
+    from . import names as naming
+
+    chosen = naming.read(file)
+    naming.put(bundle, chosen)
+    click.echo(f"{bundle}: {len(chosen.dimensions)} dimensions are named")
 
 
 @main.command()

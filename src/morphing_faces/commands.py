@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UserError, one_line
 from .files import AnyPath, output_file
+from .names import DimensionName
 from .session import Session
 
 
@@ -26,6 +27,9 @@ class View(Protocol):
 
     def start_walk(self) -> None:
         """Walk at random until something else is done."""
+
+    def start_glide(self) -> None:
+        """Glide from face to face until something else is done."""
 
     def save_picture(self, path: Path) -> None:
         """Write the face as a picture, in the format of the suffix."""
@@ -51,7 +55,7 @@ class Command:
 
 
 def _help(view: View) -> str:
-    return help_message(len(view.session.dimensions))
+    return help_message(len(view.session.dimensions), view.session.dimension_names)
 
 
 def _quit(view: View) -> str:
@@ -66,7 +70,8 @@ def _randomize(view: View) -> str:
 
 def _select(view: View, first: int, second: int) -> str:
     view.session.select(first, second)
-    return ""
+    across, up = (view.session.dimension_names[dimension] for dimension in (first, second))
+    return f"across: {across}; up: {up}" if across.ends or up.ends else ""
 
 
 def _freeze(view: View) -> str:
@@ -95,6 +100,22 @@ def _range(view: View, value: float) -> str:
 def _walk(view: View) -> str:
     view.start_walk()
     return "walking; any key or command stops"
+
+
+def _glide(view: View) -> str:
+    view.start_glide()
+    return "gliding; any key or command stops"
+
+
+def _lock(view: View, dimension: int) -> str:
+    view.session.toggle_lock(dimension)
+    done = "is locked" if dimension in view.session.locked else "moves again"
+    return f"{view.session.dimension_names[dimension].name} {done}"
+
+
+def _scale(view: View, value: float) -> str:
+    view.session.set_scale(value)
+    return ""
 
 
 def _save(view: View, name: AnyPath) -> str:
@@ -131,6 +152,9 @@ COMMANDS: dict[str, Command] = {
     "set": Command("D X", "Set dimension D to X", _set),
     "range": Command("X", "Let the mouse reach from -X to X, as the wheel does", _range),
     "walk": Command("", "Random walk; any key or command stops it", _walk, ("w",)),
+    "glide": Command("", "Glide from face to face; any key or command stops it", _glide, ("g",)),
+    "scale": Command("X", "Set how unusual the face is: 1 as drawn, towards 0.1 average, up to 2", _scale),
+    "lock": Command("D", "Let no other command move dimension D, or move it again", _lock),
     "save": Command("FILE", "Save the face (.json), or its picture (.png)", _save, ("s",)),
     "load": Command("FILE", "Load a face saved before (.json)", _load, ("l",)),
 }
@@ -151,8 +175,9 @@ def rows() -> list[str]:
     return [f"{f'{name} {command.arguments}':<14}{command.help}" for name, command in COMMANDS.items()]
 
 
-def help_message(dimensions: int) -> str:
-    """What ``h`` shows: the 2014 words first."""
+def help_message(dimensions: int, names: Sequence[DimensionName] = ()) -> str:
+    """What ``h`` shows: the 2014 words first, then the dimensions that have names."""
+    named = [f"    {number:>2}  {name}" for number, name in enumerate(names) if name.ends]
     return "\n".join(
         [
             "",
@@ -163,6 +188,7 @@ def help_message(dimensions: int) -> str:
             *(f"    {row}" for row in rows()),
             "",
             f"Dimensions are 0 to {dimensions - 1}, the one that changes the picture most first.",
+            *named,
             "",
         ]
     )

@@ -59,6 +59,7 @@ class Model:
         self.image_shape = bundle.image_shape
         self.latent_size = bundle.latent_size
         self.dimensions = bundle.dimensions
+        self.dimension_names = bundle.dimension_names
         self.has_encoder = bundle.has_encoder
         self.has_shape = bundle.has_shape
         self._code: list[Any] = ["n", self.latent_size]

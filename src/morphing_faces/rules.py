@@ -7,6 +7,7 @@ from __future__ import annotations
 
 FACE_FORMAT, FACE_VERSION = "morphing-faces face", 1
 
+FIRST_SEED = 22  # a first face is a first impression; this seed begins with a friendly one
 SEED_LIMIT = 2**32 - 1  # seeds are whole numbers from 0 to this, so that they fit a link
 FACES, WALK, NOISE, GLIDE = 0, 1, 2, 3  # streams of random numbers: what they are for
 
@@ -16,6 +17,7 @@ SCALE_LIMITS = (0.1, 2.0)  # the distance from the average face, in parts of wha
 WALK_STEP = 0.5  # the 2014 random walk: one dimension at a time, this far up or down
 WALK_LIMIT = 2.5  # it turns back here: beyond, no face is typical
 WALK_TRIES = 200  # steps of the walk that may fall on locked dimensions before one that counts
+SHEET_SIDE = 9  # faces along a side of a sheet that is drawn beforehand
 UNDO_STEPS = 200  # the oldest are forgotten
 
 WALK_SECONDS = 0.45  # one step of the walk, from standstill to standstill

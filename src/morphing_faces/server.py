@@ -34,7 +34,7 @@ PORT = 8000  # the first choice; any free one when it is taken
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def application(shown: Sequence[Bundle], seed: int, hosts: Sequence[str] = ("*",)) -> Starlette:
+def application(shown: Sequence[Bundle], seed: int | None, hosts: Sequence[str] = ("*",)) -> Starlette:
     """The page as an ASGI application. ``hosts`` are the names by which it may be called.
 
     Only the addresses of :func:`site.assets` exist; what a visitor asks for is looked up there and never made a path.
@@ -176,7 +176,7 @@ def is_loopback(listener: socket.socket) -> bool:
     return bool(host == "::1" or host.startswith("127."))
 
 
-def serve(listener: socket.socket, shown: Sequence[Bundle], seed: int) -> None:
+def serve(listener: socket.socket, shown: Sequence[Bundle], seed: int | None) -> None:
     """Answer until Ctrl-C. On a loopback address the Host header must be this machine's name.
 
     Otherwise a page elsewhere could have its own name point here and read what is served (DNS rebinding).

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import noise
+from . import names, noise
 from .errors import UserError
 from .files import atomic_write, read_json
 from .rules import (
@@ -86,6 +86,7 @@ class Session:
         self.model = model
         self.latent_size = model.latent_size
         self.dimensions = model.dimensions
+        self.dimension_names = getattr(model, "dimension_names", None) or names.of([{}] * len(self.dimensions))
         self.bundle_name = model.name
         seed = noise.check_seed(seed)
         self._state = State(_fixed(noise.normal(seed, 0, 1, self.latent_size)[0]), seed, origin=(seed, 0))
@@ -301,6 +302,12 @@ class Session:
     def end_gesture(self) -> None:
         """Let what follows be undone by itself, of whatever kind it is."""
         self._gesture = self._glide = None
+
+    def cancel_gesture(self, gesture: str) -> None:
+        """Take back what goes on, if it is of that kind ("move", "walk", ...), as if it had not been."""
+        if self._gesture == gesture:
+            self._state = self._past.pop()
+        self.end_gesture()
 
     def restore(self, state: State) -> None:
         """Show a whole state, its locks included: one that :attr:`state` gave, or that a link says."""

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import brotli
 
+from . import sheet
 from .bundle import Bundle
 from .files import SITE, output_folder, replace_folder
+from .rules import FIRST_SEED, SEED_LIMIT
 
 WEB = Path(__file__).parent / "web"
 TYPES = {
@@ -86,10 +88,11 @@ class Asset:
         return brotli.decompress(self.stored()) if self.brotli else self.stored()
 
 
-def assets(shown: Sequence[Bundle], seed: int) -> dict[str, Asset]:
+def assets(shown: Sequence[Bundle], seed: int | None) -> dict[str, Asset]:
     """Everything the page consists of, by its address relative to the page's: the files of ``web/`` and of the bundles.
 
-    The first bundle is the one that the page opens with, on the first face of ``seed``.
+    The first bundle is the one that the page opens with: on the first face of ``seed``, or with ``None`` on one of the
+    faces that its manifest names as ``starts``, after which every visitor's random faces are their own.
     """
     found: dict[str, Asset] = {}
     for path in sorted(WEB.rglob("*")):
@@ -98,13 +101,28 @@ def assets(shown: Sequence[Bundle], seed: int) -> dict[str, Asset]:
             compressed = address.endswith(".wasm.br")
             found[address.removesuffix(".br") if compressed else address] = Asset(path=path, brotli=compressed)
     names = folder_names(shown)
-    index = {"default": names[0], "seed": seed, "names": names}
+    starts = [_starts(bundle, seed) for bundle in shown]
+    index = {"default": names[0], "names": names, "seed": seed, "starts": dict(zip(names, starts, strict=True))}
     found["bundles/index.json"] = Asset(functools.partial(json.dumps(index).encode))
-    for name, bundle in zip(names, shown, strict=True):
+    for name, bundle, seeds in zip(names, shown, starts, strict=True):
         for file in ("manifest.json", *bundle.files):
             found[f"bundles/{name}/{file}"] = Asset(path=bundle.folder / file)
-        found[f"bundles/{name}/face.png"] = Asset(functools.cache(functools.partial(_first_face, bundle, seed)))
+        found[f"bundles/{name}/face.png"] = Asset(functools.cache(functools.partial(_first_face, bundle, seeds[0])))
+        for first in seeds:
+            file = sheet.file_name(first)
+            drawn = file in bundle.manifest["files"]
+            make = functools.cache(functools.partial(sheet.draw, bundle, first))
+            found[f"bundles/{name}/{file}"] = Asset(path=bundle.folder / file) if drawn else Asset(make)
     return found
+
+
+def _starts(bundle: Bundle, seed: int | None) -> list[int]:
+    """The seeds whose first faces are drawn beforehand."""
+    if seed is not None:
+        return [seed]
+    found = bundle.manifest.get("starts")
+    good = isinstance(found, list) and found and all(type(n) is int and 0 <= n <= SEED_LIMIT for n in found)
+    return [int(n) for n in found or []] if good else [FIRST_SEED]
 
 
 def folder_names(shown: Sequence[Bundle]) -> list[str]:
@@ -130,7 +148,7 @@ def media_type(address: str) -> str:
     return TYPES.get(os.path.splitext(address)[1], "application/octet-stream")
 
 
-def write(out: Path, shown: Sequence[Bundle], seed: int, *, overwrite: bool = False) -> tuple[int, int]:
+def write(out: Path, shown: Sequence[Bundle], seed: int | None = None, *, overwrite: bool = False) -> tuple[int, int]:
     """Write the page as plain files into the folder ``out``, whole or not at all -> the numbers of files and bytes.
 
     Beside each file that gets smaller stand its forms compressed with Brotli and gzip, for hosts that know how to send

@@ -22,6 +22,7 @@ from . import commands, errors
 from .files import atomic_write
 from .pictures import save_picture, to_uint8
 from .prompt import Prompt
+from .rules import GLIDE_SECONDS, WALK_SECONDS
 from .session import Session
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ MARGIN = 56  # pixels around the face, where the axes are named
 FRAME_MS = 8  # no two frames begin closer together; a frame takes about this long, and 16.7 is a 60 Hz display's rhythm
 POLL_MS = 30  # how often commands typed elsewhere are looked for
 GRACE = 5  # seconds after a signal in which the window may close
-WALK_MS = 450  # one step of the random walk, from standstill to standstill
 
 FAINT, ICE, ALARM = "#8b8d93", "#7cc4ff", "#ff8a80"
 
@@ -72,7 +72,7 @@ def open_window(model: Model, seed: int, prompt: bool) -> int:
     terminal = Prompt(view.submit, len(model.dimensions)) if prompt else None
     with _closed_by_signals(view) as received:
         if terminal:
-            terminal.say(commands.help_message(len(model.dimensions)))
+            terminal.say(commands.help_message(len(model.dimensions), model.dimension_names))
             terminal.start()
         try:
             view.run()
@@ -169,6 +169,7 @@ class Window:
         self.line: str | None = None  # the command being typed in the window
         self.message, self.message_is_error = "", False
         self.walk_from: tuple[np.ndarray, float] | None = None  # where the running step of a walk began, and when
+        self.glide_from: float | None = None  # when the glide that runs was last moved on
         self.waiting: queue.Queue[tuple[str, tuple[Any, ...], Future[str]]] = queue.Queue()
         self.on_start: Callable[[], None] | None = None  # called once the toolkit's loop runs
         self.leaving = False  # set it from anywhere, a signal's handler too: the window closes between two frames
@@ -237,6 +238,16 @@ class Window:
         self.walk_from = (self.session.z, time.monotonic())
         self.session.walk()
 
+    def start_glide(self) -> None:
+        """Glide from face to face until something else is done."""
+        self.session.end_gesture()
+        self.glide_from = time.monotonic()
+
+    @property
+    def moving(self) -> bool:
+        """Whether the face moves by itself."""
+        return self.walk_from is not None or self.glide_from is not None
+
     def save_picture(self, path: Path) -> None:
         """Write the face as a picture of 512 pixels, in the format of the suffix. Raises ``UserError``."""
         picture = to_uint8(self.model.decode(self.session.z))[0]
@@ -259,7 +270,7 @@ class Window:
 
     def _on_move(self, event: Any) -> None:
         x, y = self._place(event)
-        if abs(x) <= 1 and abs(y) <= 1 and self.walk_from is None:
+        if abs(x) <= 1 and abs(y) <= 1 and not self.moving:
             self.pointer = (x, y)
             self._want_frame()
 
@@ -275,7 +286,7 @@ class Window:
             return
         if self.help.text:
             self.help.text = ""
-        elif self.walk_from is not None:
+        elif self.moving:
             self._stop_walk()
         else:
             self._show_pointer()  # freeze what the person sees under the hand, not the frame before
@@ -285,13 +296,13 @@ class Window:
     def _on_scroll(self, event: Any) -> None:
         self.session.widen(event.step)
         x, y = self._place(event)
-        if abs(x) <= 1 and abs(y) <= 1 and self.walk_from is None:
+        if abs(x) <= 1 and abs(y) <= 1 and not self.moving:
             self.pointer = (x, y)
         self._tell(f"the mouse reaches from {-self.session.range:.2f} to {self.session.range:.2f}")
 
     def _on_key(self, event: Any) -> None:
         key = event.key or ""
-        if self.walk_from is not None:
+        if self.moving:
             self._stop_walk()
             return self._tell("")
         if self.line is not None:
@@ -350,7 +361,7 @@ class Window:
                 future.set_result(message)
             except Exception as error:  # the one that waits for it tells it
                 future.set_exception(error)
-        if self.walk_from is not None:
+        if self.moving:
             self._want_frame()
 
     def _on_close(self, _event: Any = None) -> None:
@@ -382,13 +393,13 @@ class Window:
         self.last_frame = time.monotonic()
         try:
             self._show_pointer()
-            z = self._walked() if self.walk_from is not None else self.session.z
+            z = self._moved() if self.moving else self.session.z
             drawn = self.worker.submit(self.model.decode, z)  # the texts are painted while the face is computed
             self._name_things()
             plain = self._paint_labels()
             self.face.show(drawn.result()[0])
         except Exception as error:  # the last face stays, and the message is shown beside it
-            self.pointer = self.walk_from = None
+            self.pointer = self.walk_from = self.glide_from = None
             self.message, self.message_is_error = errors.tell(error), True
             self._name_things()
             plain = self._paint_labels()
@@ -404,11 +415,19 @@ class Window:
             self.pointer = None
             self.session.move(x, y)
 
-    def _walked(self) -> np.ndarray:
-        """The point between the walk's last step and its next; takes the next step when it has arrived."""
+    def _moved(self) -> np.ndarray:
+        """The point to be shown while the face moves by itself.
+
+        Of a walk, it lies between the last step and the next, which is taken when it has arrived.
+        """
+        if self.glide_from is not None:
+            now = time.monotonic()
+            self.session.glide(min(now - self.glide_from, 0.1) / GLIDE_SECONDS)  # after a pause it does not jump
+            self.glide_from = now
+            return self.session.z
         assert self.walk_from is not None
         begin, when = self.walk_from
-        done = (time.monotonic() - when) * 1000 / WALK_MS
+        done = (time.monotonic() - when) / WALK_SECONDS
         if done >= 1:
             self.walk_from = (self.session.z, time.monotonic())
             begin, done = self.session.z, 0.0
@@ -417,8 +436,11 @@ class Window:
         return begin + np.float32(eased) * (self.session.z - begin)
 
     def _stop_walk(self) -> None:
+        if self.glide_from is not None:
+            self.glide_from = None
+            self.session.end_gesture()
         if self.walk_from is not None:
-            here = self._walked()
+            here = self._moved()
             self.walk_from = None
             self.session.settle(here)
 
@@ -426,8 +448,8 @@ class Window:
         session = self.session
         first, second = session.axes
         ink = FAINT if session.frozen else self.ink
-        self.x_name.text, self.x_name.color = f"dimension {first}  →  {session.get(first):+.2f}", ink
-        self.y_name.text, self.y_name.color = f"dimension {second}  →  {session.get(second):+.2f}", ink
+        self.x_name.text, self.x_name.color = f"{session.dimension_names[first]}  →  {session.get(first):+.2f}", ink
+        self.y_name.text, self.y_name.color = f"{session.dimension_names[second]}  →  {session.get(second):+.2f}", ink
         frozen = "frozen: click to unfreeze" if session.frozen else ""
         wide = f"range ±{session.range:.2f}" if session.range != 1 else ""
         self.state.text, self.state.color = "     ".join(filter(None, (frozen, wide))), ICE

@@ -130,6 +130,9 @@ class Hand:
     def start_walk(self) -> None:
         self.session.walk()
 
+    def start_glide(self) -> None:
+        self.session.glide(0.1)
+
     def save_picture(self, path: Path) -> None:
         path.write_bytes(b"")
 

@@ -16,8 +16,8 @@ function render({ model, el }) {
   const take = (selector) => document.adoptNode(page.querySelector(selector));
   const style = document.createElement("style");
   style.textContent = STYLE;
-  const [square, random, undo, redo, freeze, symbols] = [".square", "#random", "#undo", "#redo", "#freeze", ".symbols"].map(take);
-  square.querySelector("#loading")?.remove();
+  const [square, random, undo, redo, freeze, symbols] = ["#stage", "#random", "#undo", "#redo", "#freeze", ".symbols"].map(take);
+  for (const part of ["#loading", "#message"]) square.querySelector(part)?.remove();
   const axes = document.createElement("div");
   axes.className = "row";
   axes.innerHTML =

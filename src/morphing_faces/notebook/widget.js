@@ -4,11 +4,11 @@ import { App } from "../web/app.js";
 import { inside } from "../web/dom.js";
 import { Face } from "../web/face.js";
 import { loadModel, startWorkersWith } from "../web/model.js";
+import { Session } from "../web/session.js";
 
 /**
  * @typedef {import("../web/model.js").Model} PageModel
  * @typedef {import("../web/picture.js").Pixels} Pixels
- * @typedef {import("../web/session.js").Session} Session
  * @typedef {Float32Array<ArrayBuffer>} Floats
  * @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void,
  *   send(content: any, callbacks?: any, buffers?: ArrayBuffer[]): void,
@@ -167,7 +167,11 @@ export function show(kernel, root, worker) {
   const range = inside(root, "input[type=range]", HTMLInputElement);
   const selects = [...root.querySelectorAll("select")];
   const nameOf = (/** @type {number} */ dimension) => manifest.dimensions[dimension].name ?? `Dimension ${dimension}`;
-  const names = { nameOf };
+  const polesOf = (/** @type {number} */ dimension) => {
+    const { low = "", high = "" } = manifest.dimensions[dimension];
+    return [low, high];
+  };
+  const names = { nameOf, polesOf };
 
   const app = new App(/** @type {any} */ (null), (words) => (said.textContent = words));
   new Face(app, /** @type {any} */ (names));
@@ -252,8 +256,11 @@ export function show(kernel, root, worker) {
     const { session } = app;
     range.value = String(session.range);
     selects.forEach((select, axis) => (select.value = String(session.axes[axis])));
-    inside(root, "#undo", HTMLButtonElement).disabled = !session.canUndo;
-    inside(root, "#redo", HTMLButtonElement).disabled = !session.canRedo;
+    inside(root, "#undo", HTMLButtonElement).setAttribute("aria-disabled", String(!session.canUndo));
+    inside(root, "#redo", HTMLButtonElement).setAttribute("aria-disabled", String(!session.canRedo));
+    const freeze = inside(root, "#freeze", HTMLButtonElement);
+    freeze.setAttribute("aria-pressed", String(session.frozen));
+    inside(freeze, "span", HTMLElement).textContent = session.frozen ? "Release" : "Hold";
     give();
   });
   app.on("picture", () => (root.dataset.pictures = String(app.stats.frames)));
@@ -267,7 +274,9 @@ export function show(kernel, root, worker) {
   };
   kernel.on("msg:custom", heard);
 
-  app.use(/** @type {any} */ (drawer), manifest.name, kernel.get("_seed"), null);
+  const shape = { name: manifest.name, latentSize: drawer.latentSize, dimensions: drawer.dimensions };
+  app.show(manifest.name, /** @type {any} */ (manifest), new Session(shape, kernel.get("_seed")));
+  app.use(/** @type {any} */ (drawer));
   app.session.restore({ ...app.session.state, ...agreed, axes: [agreed.axes[0], agreed.axes[1]] });
   where.textContent = "Drawn by the kernel.";
   root.dataset.where = "kernel";
@@ -295,7 +304,7 @@ export function show(kernel, root, worker) {
     clearTimeout(resting);
     for (const key of keys) kernel.off(`change:${key}`, take);
     kernel.off("msg:custom", heard);
-    app.leave();
+    app.close();
   };
 }
 

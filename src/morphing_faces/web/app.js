@@ -1,41 +1,57 @@
-/** What all views share: the model, the session, the newest picture, and one frame loop. */
+/** What all views share: the session, what draws its faces, the newest picture, and one frame loop. */
 
+import { Invite, Return } from "./motion.js";
 import { RestingWork } from "./rest.js";
-import { Session } from "./session.js";
-import { Walk } from "./walk.js";
 
 /**
  * @typedef {import("./model.js").Model} Model
+ * @typedef {import("./motion.js").Motion} Motion
  * @typedef {import("./picture.js").Pixels} Pixels
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {import("./sheet.js").Sheet} Sheet
  * @typedef {import("./store.js").Store} Store
- * @typedef {{model: () => void, change: () => void, picture: (pixels: Pixels) => void}} Listeners
+ * @typedef {import("./worker.js").Manifest} Manifest
+ * @typedef {{label: string, run: () => void}} Remedy a button beside a message
+ * @typedef {(message: string, kind?: "error", remedy?: Remedy) => void} Tell
+ * @typedef {{bundle: () => void, model: () => void, change: () => void, picture: (pixels: Pixels) => void}} Listeners
  */
+
+/** The model's pictures take over from the sheet's within this, in ms. */
+const TAKE_OVER = 400;
+const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 export class App {
   /** @type {Model | null} */
   #model = null;
   /** @type {Session | null} */
   #session = null;
+  /** @type {Manifest | null} */
+  #manifest = null;
+  /** Draws until the model does. @type {Sheet | null} */
+  #sheet = null;
+  /** When the model began to take over. @type {number} */
+  #taken = 0;
   /** @type {{[K in keyof Listeners]: Listeners[K][]}} */
-  #listeners = { model: [], change: [], picture: [] };
+  #listeners = { bundle: [], model: [], change: [], picture: [] };
   #frameDue = false;
   /** The newest place of the hand in the hover square that is not yet shown. @type {[number, number] | null} */
   #hand = null;
-  /** The point that was last asked to be drawn. @type {Float32Array | null} */
+  /** The point that was last asked to be drawn. @type {Float32Array<ArrayBuffer> | null} */
   #asked = null;
+  /** What moves the face by itself. @type {Motion | null} */
+  #motion = null;
   /** The newest picture of the face. @type {Pixels | null} */
   picture = null;
   /** Its latent. @type {Float32Array<ArrayBuffer> | null} */
   pictured = null;
   /** The folder's name of the bundle that is shown: what links and the store know it by. */
   bundle = "";
-  walk = new Walk();
   resting = new RestingWork();
   stats = { decodes: 0, frames: 0 };
 
   /**
    * @param {Store} store
-   * @param {(message: string, kind?: "error") => void} tell
+   * @param {Tell} tell
    */
   constructor(store, tell) {
     this.store = store;
@@ -43,27 +59,49 @@ export class App {
   }
 
   get model() {
-    if (!this.#model) throw new Error("no model is loaded yet");
+    if (!this.#model) throw new Error("The model is not there yet. Try again when it has loaded.");
     return this.#model;
   }
 
+  /** To be looked at; what changes it goes through `act`. */
   get session() {
-    if (!this.#session) throw new Error("no model is loaded yet");
+    if (!this.#session) throw new Error("No face is there yet. Try again when the model has loaded.");
     return this.#session;
+  }
+
+  get manifest() {
+    if (!this.#manifest) throw new Error("No model is described yet. Try again when it has loaded.");
+    return this.#manifest;
   }
 
   /** What a link needs to know of the model. */
   get shape() {
-    const { latentSize, dimensions } = this.model;
-    return { name: this.bundle, latentSize, dimensions };
+    return { name: this.bundle, latentSize: this.session.latentSize, dimensions: this.session.dimensions };
   }
 
+  /** Whether a face is there and can be moved, if only on the sheet. */
+  get alive() {
+    return this.#session !== null;
+  }
+
+  /** Whether the model is there. */
   get ready() {
     return this.#model !== null;
   }
 
+  /** What moves the face by itself, if anything. */
+  get moving() {
+    return this.#motion?.kind ?? null;
+  }
+
+  /** The point that is on the screen or about to be. */
+  get seen() {
+    return this.#asked ?? this.session.z;
+  }
+
   /**
-   * Be told when a model was loaded, once a frame when something changed, or with each picture of the face.
+   * Be told when another bundle is shown, when its model is there, once a frame when something changed, or with each
+   * picture of the face.
    * @template {keyof Listeners} K
    * @param {K} event
    * @param {Listeners[K]} listener
@@ -73,28 +111,49 @@ export class App {
   }
 
   /**
-   * Show a model, from the first face of a seed on, or from what a link says.
-   * @param {Model} model
+   * Show a bundle. What was shown before is closed.
    * @param {string} bundle the name of its folder
-   * @param {number} seed
-   * @param {import("./session.js").State | null} linked
+   * @param {Manifest} manifest
+   * @param {Session} session
    */
-  use(model, bundle, seed, linked) {
-    this.leave();
-    this.#model = model;
-    this.bundle = bundle;
-    this.#session = new Session(model, linked?.seed ?? seed);
-    if (linked) this.#session = Session.from(model, linked);
+  show(bundle, manifest, session) {
+    this.#stop();
+    this.#model?.close();
+    this.#model = null;
+    [this.bundle, this.#manifest, this.#session, this.#sheet] = [bundle, manifest, session, null];
     this.#asked = this.#hand = this.picture = this.pictured = null;
-    for (const listener of this.#listeners.model) listener();
+    this.#tellAll("bundle");
     this.change();
   }
 
-  /** Close the model that is shown, if any. */
-  leave() {
-    if (this.walk.running) this.walk.stop(this.session);
+  /** Show nothing any more. */
+  close() {
+    if (!this.alive) return;
+    this.#stop();
     this.#model?.close();
-    this.#model = null;
+    this.#model = this.#session = this.#sheet = null;
+  }
+
+  /**
+   * Faces of the bundle that is shown, to draw with until `use` brings the model.
+   * @param {Sheet} sheet
+   */
+  useSheet(sheet) {
+    this.#sheet = sheet;
+    this.#asked = null;
+    this.change();
+  }
+
+  /**
+   * The model of the bundle that is shown.
+   * @param {Model} model
+   */
+  use(model) {
+    this.#model = model;
+    this.#taken = performance.now();
+    this.#asked = null;
+    this.#tellAll("model");
+    this.change();
   }
 
   /** Something changed: show it in the next frame. */
@@ -105,31 +164,88 @@ export class App {
     requestAnimationFrame(() => this.#frame());
   }
 
+  /** A hand begins to lead the face: what it does from now on can be taken back as one. */
+  follow() {
+    if (!this.alive) return;
+    if (this.#isDisplay()) this.#motion = null;
+    this.#catchUp();
+    this.session.endGesture();
+  }
+
   /**
    * The hand is at a place in the hover square, bottom-left (-1, -1), top-right (1, 1). Only the newest counts.
    * @param {number} x
    * @param {number} y
    */
   hover(x, y) {
-    if (!this.ready || this.walk.running) return;
+    if (!this.alive || (this.#motion && !this.#isDisplay())) return;
+    this.#motion = null;
     this.#hand = [x, y];
     this.change();
   }
 
-  /** What the person sees under the hand becomes the session's, before anything else is done to it. */
-  #catchUp() {
-    if (this.#hand) this.session.move(...this.#hand);
+  /** The hand went away without a click: what it did is taken back. */
+  letGo() {
+    if (!this.alive || (this.#motion && !this.#isDisplay())) return;
+    const from = this.seen;
     this.#hand = null;
+    this.session.cancelGesture("move");
+    if (!calm.matches && from !== this.session.z) this.#motion = new Return(from);
+    this.change();
+  }
+
+  /** Show a visitor who has not touched anything what a hand would do. */
+  invite() {
+    if (calm.matches || !this.alive || this.#motion) return;
+    this.#motion = new Invite();
+    this.change();
+  }
+
+  /** The visitor is there: the invitation ends. */
+  welcome() {
+    if (this.moving !== "invite") return;
+    this.#motion = new Return(this.seen);
+    this.change();
   }
 
   /**
-   * Do what the person asked for. It ends a walk; what is refused is told in one line.
+   * Let the face move by itself until something else is done.
+   * @param {new (session: Session) => Motion} Kind
+   */
+  start(Kind) {
+    if (!this.ready) return;
+    this.#stop();
+    this.#motion = new Kind(this.session);
+    this.change();
+  }
+
+  /** Whether what moves the face moves only what is shown, and the hand may take over at once. */
+  #isDisplay() {
+    return this.moving === "return" || this.moving === "invite";
+  }
+
+  /** What is seen becomes the session's, before anything else is done to it. */
+  #stop() {
+    const motion = this.#motion;
+    this.#motion = null;
+    if (motion) motion.stop(this.session);
+    this.#catchUp();
+  }
+
+  #catchUp() {
+    const hand = this.#hand;
+    this.#hand = null;
+    if (hand) void this.attempt(() => this.session.move(...hand));
+  }
+
+  /**
+   * Do what the person asked for: the one way to change the session. It ends what moves by itself; what is refused is
+   * told in one line.
    * @param {(session: Session) => void} action
    */
   act(action) {
-    if (!this.ready) return;
-    this.walk.stop(this.session);
-    this.#catchUp();
+    if (!this.alive) return;
+    this.#stop();
     void this.attempt(() => action(this.session));
     this.change();
   }
@@ -151,37 +267,67 @@ export class App {
   /**
    * Decode, and count it. @see Model.decode
    * @param {Float32Array} u
+   * @param {number} [n]
    * @returns {Promise<Pixels>}
    */
-  async decode(u) {
-    const pixels = await this.model.decode(u);
-    this.stats.decodes++;
+  async decode(u, n = 1) {
+    const pixels = await this.model.decode(u, n);
+    this.stats.decodes += n;
     return pixels;
+  }
+
+  /** @param {"bundle" | "model" | "change"} event */
+  #tellAll(event) {
+    for (const listener of this.#listeners[event]) listener();
   }
 
   #frame() {
     this.#frameDue = false;
-    if (!this.ready) return;
+    if (!this.alive) return;
     this.#catchUp();
-    const z = this.walk.now(this.session);
-    for (const listener of this.#listeners.change) listener();
-    if (z !== this.#asked) {
+    const z = this.#motion ? this.#motion.now(this.session) : this.session.z;
+    if (this.#motion?.over) this.#motion = null;
+    const blending = this.#sheet !== null && this.ready;
+    if (z !== this.#asked || blending) {
       this.#asked = z;
-      void this.attempt(() => this.#show(z));
+      void this.attempt(() => this.#draw(z));
     }
-    if (this.walk.running) this.change();
+    this.#tellAll("change");
+    if (this.#motion || blending) this.change();
   }
 
   /** @param {Float32Array<ArrayBuffer>} z */
-  async #show(z) {
-    const model = this.model;
+  async #draw(z) {
+    const model = this.#model;
+    const sheet = this.#sheet?.holds(z) ? this.#sheet : null;
+    if (!model) return sheet ? this.#paint(sheet.draw(z), z) : undefined;
     const pixels = await model.decodeLatest(z);
     if (!pixels || model !== this.#model) return;
     this.stats.decodes++;
+    const part = (performance.now() - this.#taken) / TAKE_OVER;
+    if (sheet && part < 1) blend(pixels, sheet.draw(z), part);
+    else this.#sheet = null;
+    this.#paint(pixels, z);
+  }
+
+  /**
+   * @param {Pixels} pixels
+   * @param {Float32Array<ArrayBuffer>} z
+   */
+  #paint(pixels, z) {
     this.stats.frames++;
     [this.picture, this.pictured] = [pixels, z];
     for (const listener of this.#listeners.picture) listener(pixels);
   }
+}
+
+/**
+ * @param {Pixels} pixels changed in place
+ * @param {Pixels} others
+ * @param {number} part of the first, from 0 to 1
+ */
+function blend(pixels, others, part) {
+  for (let k = 0; k < pixels.length; k++) pixels[k] = others[k] + part * (pixels[k] - others[k]);
 }
 
 /** @param {string} text */

@@ -1,7 +1,8 @@
-/** The panel of dimensions: a slider each, under small faces that show what it does to this face. */
+/** The panel of dimensions: a name and a slider each, and for the one that is open five faces and its tools. */
 
 import { byId, inside, signed, stamp } from "./dom.js";
 import { context, paint } from "./picture.js";
+import { onSlide, showValue } from "./slider.js";
 
 /** @typedef {import("./app.js").App} App */
 
@@ -14,105 +15,74 @@ const FACE = 56;
 const CELL = 62;
 /** The longest name that is kept. */
 const LONGEST_NAME = 40;
+/** Rows that are made at once: more would be felt. */
+const ROWS = 4;
 
 /**
  * A dimension on the page.
- * @typedef {{element: HTMLElement, name: HTMLInputElement, slider: HTMLInputElement, value: HTMLOutputElement,
- *   x: HTMLButtonElement, y: HTMLButtonElement, lock: HTMLButtonElement, faces: HTMLCanvasElement,
- *   buttons: HTMLButtonElement[], inView: boolean, shown: Float32Array | null, reach: number, state: string}} Row
+ * @typedef {{element: HTMLElement, name: HTMLButtonElement, words: HTMLElement, on: HTMLElement, slider: HTMLInputElement,
+ *   value: HTMLOutputElement, state: string}} Row
  */
 
 export class Dimensions {
-  #list = byId("dimensions", HTMLElement);
+  #list = byId("dimensions", HTMLOListElement);
   #note = byId("dimensions-note", HTMLElement);
+  #detail;
   /** @type {Row[]} */
   #rows = [];
   /** The person's own names. @type {Record<string, string>} */
   #names = {};
-  /** Small faces are drawn only for rows that are seen. */
-  #watch = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "80px" });
+  /** The row that Tab comes to. */
+  #current = 0;
+  /** Counts the bundles whose rows were begun. */
+  #built = 0;
 
   /** @param {App} app */
   constructor(app) {
     this.app = app;
-    app.on("model", () => this.#build());
+    this.#detail = new Detail(app, this, (dimension) => this.#rows[dimension]);
+    app.on("bundle", () => void this.#build());
     app.on("change", () => this.#show());
-    app.resting.add(() => this.#nextFace());
+    this.#list.addEventListener("keydown", (event) => this.#key(event));
+    this.#list.addEventListener("focusin", ({ target }) => {
+      const row = this.#rows.findIndex(({ element }) => target instanceof Node && element.contains(target));
+      if (row >= 0) this.#enter(row);
+    });
+  }
+
+  get #store() {
+    return `names/${this.app.bundle}`;
   }
 
   /**
-   * The person's own name of a dimension, or its number.
+   * The person's own name of a dimension, or the model's, or its number.
    * @param {number} dimension
    */
   nameOf(dimension) {
-    return this.#names[dimension] || `Dimension ${dimension}`;
-  }
-
-  #build() {
-    const { model } = this.app;
-    const count = model.dimensions.length;
-    this.#note.textContent =
-      `${count} of ${model.latentSize}, the one that changes the picture most first; ` +
-      "the percentage is its share of the visible change.";
-    this.#names = readNames(this.app.store.get(`names/${this.app.bundle}`), count);
-    this.#watch.disconnect();
-    this.#rows = model.dimensions.map((_, dimension) => this.#row(dimension));
-    this.#list.replaceChildren(...this.#rows.map((row) => row.element));
-    for (const row of this.#rows) this.#watch.observe(row.element);
+    return this.#names[dimension] || this.app.manifest.dimensions[dimension].name || `Dimension ${dimension}`;
   }
 
   /**
+   * What lies at the two ends of a dimension, in words; empty where the model does not say.
    * @param {number} dimension
-   * @returns {Row}
+   * @returns {[string, string]} the low end's and the high end's
    */
-  #row(dimension) {
-    const { app } = this;
-    const element = stamp("dimension");
-    const name = inside(element, ".name", HTMLInputElement);
-    const slider = inside(element, "input[type=range]", HTMLInputElement);
-    const button = (/** @type {string} */ selector, /** @type {string} */ label, /** @type {() => void} */ action) => {
-      const found = inside(element, selector, HTMLButtonElement);
-      found.setAttribute("aria-label", `${label}, dimension ${dimension}`);
-      found.title = label;
-      found.addEventListener("click", action);
-      return found;
-    };
-    inside(element, ".number", HTMLElement).textContent = String(dimension);
-    const { share } = app.model.manifest.dimensions[dimension];
-    inside(element, ".share", HTMLElement).textContent = `${(100 * share).toFixed(1)}%`;
-    name.value = this.#names[dimension] ?? "";
-    name.setAttribute("aria-label", `Name of dimension ${dimension}`);
-    name.addEventListener("input", () => this.#rename(dimension, name.value));
-    name.addEventListener("keydown", ({ key }) => ["Enter", "Escape"].includes(key) && name.blur());
-    slider.setAttribute("aria-label", `Dimension ${dimension}`);
-    slider.addEventListener("input", () => {
-      app.act((session) => session.set(dimension, slider.valueAsNumber, `slide ${dimension}`));
-    });
-    slider.addEventListener("change", () => app.act((session) => session.endGesture()));
+  polesOf(dimension) {
+    const { low = "", high = "" } = this.app.manifest.dimensions[dimension];
+    return this.#names[dimension] ? ["", ""] : [low, high];
+  }
 
-    const buttons = PLACES.map(() => document.createElement("button"));
-    buttons.forEach((small, k) => {
-      small.type = "button";
-      small.style.gridColumn = String(k + 1);
-      small.tabIndex = -1; // the slider below does the same for the keyboard
-      small.addEventListener("click", () => app.act((session) => session.set(dimension, PLACES[k] * this.#reach)));
-    });
-    const faces = inside(element, "canvas", HTMLCanvasElement); // one for all: each costs the browser a layer
-    const scale = Math.min(window.devicePixelRatio || 1, 2);
-    Object.assign(faces, { width: PLACES.length * CELL * scale, height: FACE * scale });
-    const corners = context(faces);
-    corners.beginPath();
-    PLACES.forEach((_, k) => corners.roundRect((CELL * (k + 0.5) - FACE / 2) * scale, 0, FACE * scale, FACE * scale, 6 * scale));
-    corners.clip();
-    inside(element, ".strip", HTMLElement).append(...buttons);
-    button(".zero", "Reset to 0", () => app.act((session) => session.set(dimension, 0)));
-    return {
-      element, name, slider, faces, buttons, inView: false, shown: null, reach: 0, state: "",
-      value: inside(element, "output", HTMLOutputElement),
-      x: button(".pick-x", "Put on the horizontal axis", () => this.pick(dimension, 0)),
-      y: button(".pick-y", "Put on the vertical axis", () => this.pick(dimension, 1)),
-      lock: button(".lock", "Lock", () => app.act((session) => session.toggleLock(dimension))),
-    };
+  /**
+   * The person's own name of a dimension; empty where there is none.
+   * @param {number} dimension
+   */
+  ownName(dimension) {
+    return this.#names[dimension] ?? "";
+  }
+
+  /** Put the keyboard's focus on the list. */
+  focus() {
+    this.#rows[this.#current]?.name.focus();
   }
 
   /**
@@ -130,100 +100,279 @@ export class Dimensions {
     });
   }
 
-  get #reach() {
-    return Math.max(REACH, this.app.session.range);
-  }
-
   /**
    * @param {number} dimension
-   * @param {string} name
+   * @param {string} name empty for the model's own
    */
-  #rename(dimension, name) {
-    const { [dimension]: _, ...others } = this.#names;
-    this.#names = name.trim() ? { ...others, [dimension]: name.trim() } : others;
-    this.app.store.set(`names/${this.app.bundle}`, this.#names);
+  rename(dimension, name) {
+    const { app } = this;
+    const count = app.manifest.dimensions.length;
+    const kept = app.store.update(this.#store, (value) => {
+      const { [dimension]: _, ...others } = readNames(value, count);
+      return name.trim() ? { ...others, [dimension]: name.trim() } : others;
+    });
+    this.#readNames();
+    if (!kept) app.tell(`Names last until you close this page: ${app.store.trouble}.`, "error");
+  }
+
+  #readNames() {
+    this.#names = readNames(this.app.store.get(this.#store), this.app.manifest.dimensions.length);
+    for (const row of this.#rows) row.state = "";
     this.app.change();
   }
 
+  get reach() {
+    return Math.max(REACH, this.app.session.range);
+  }
+
+  async #build() {
+    const { app } = this;
+    const built = ++this.#built;
+    const { dimensions, latent_size } = app.manifest;
+    this.#note.textContent = `${dimensions.length} of ${latent_size}, the one that changes the picture most first.`;
+    this.#detail.close();
+    this.#rows = [];
+    this.#current = 0;
+    this.#list.replaceChildren();
+    app.store.watch(this.#store, () => this.#readNames());
+    this.#readNames();
+    /** @type {Row[]} */
+    const rows = [];
+    for (let dimension = 0; dimension < dimensions.length; dimension++) {
+      rows.push(this.#row(dimension));
+      if (dimension % ROWS !== ROWS - 1) continue;
+      await new Promise((resolve) => setTimeout(resolve)); // the page stays alive between them
+      if (built !== this.#built) return;
+    }
+    this.#rows = rows;
+    this.#list.append(...rows.map(({ element }) => element)); // at once, so that nothing shifts twice
+    this.#show();
+  }
+
+  /**
+   * @param {number} dimension
+   * @returns {Row}
+   */
+  #row(dimension) {
+    const { app } = this;
+    const element = stamp("dimension");
+    const name = inside(element, ".name", HTMLButtonElement);
+    const slider = inside(element, "input", HTMLInputElement);
+    inside(element, ".number", HTMLElement).textContent = String(dimension);
+    name.addEventListener("click", () => this.#detail.toggle(dimension));
+    onSlide(
+      slider,
+      (value) => app.act((session) => session.set(dimension, value, `slide ${dimension}`)),
+      () => app.act((session) => session.endGesture()),
+    );
+    name.tabIndex = slider.tabIndex = dimension === this.#current ? 0 : -1;
+    return {
+      element, name, slider, state: "",
+      words: inside(element, ".words", HTMLElement),
+      on: inside(element, ".on", HTMLElement),
+      value: inside(element, "output", HTMLOutputElement),
+    };
+  }
+
+  /**
+   * Let Tab come to a row, and to no other: the list is one stop, and the arrow keys move in it.
+   * @param {number} dimension
+   */
+  #enter(dimension) {
+    if (dimension === this.#current) return;
+    for (const [row, index] of [[this.#current, -1], [dimension, 0]]) {
+      const { name, slider } = this.#rows[row];
+      name.tabIndex = slider.tabIndex = index;
+    }
+    this.#current = dimension;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const target = event.target instanceof Element ? event.target : null;
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step || !target?.matches(".name, .dimension > input")) return;
+    event.preventDefault();
+    const next = this.#rows[Math.min(Math.max(this.#current + step, 0), this.#rows.length - 1)];
+    (target.matches(".name") ? next.name : next.slider).focus();
+  }
+
   #show() {
-    const { session } = this.app;
-    const reach = this.#reach;
+    const { session, seen } = this.app;
+    const { reach } = this;
     this.#rows.forEach((row, dimension) => {
-      const value = session.get(dimension);
+      const value = seen[session.dimensions[dimension]];
       const locked = session.locked.has(dimension);
-      const state = [value, reach, locked, ...session.axes.map((axis) => axis === dimension)].join();
+      const state = [value, reach, locked, session.axes.indexOf(dimension)].join();
       if (row.state === state) return; // most rows, while the hand moves two
       row.state = state;
-      if (row.reach !== reach) {
-        row.reach = reach;
-        Object.assign(row.slider, { min: String(-reach), max: String(reach) });
-        row.buttons.forEach((small, k) => (small.title = `Set to ${signed(PLACES[k] * reach)}`));
-        row.buttons.forEach((small) => small.setAttribute("aria-label", `${small.title}, dimension ${dimension}`));
-      }
-      const text = signed(value);
-      row.slider.value = String(value);
-      row.value.textContent = text;
-      row.slider.setAttribute("aria-valuetext", `${text}${locked ? ", locked" : ""}`);
-      row.x.setAttribute("aria-pressed", String(session.axes[0] === dimension));
-      row.y.setAttribute("aria-pressed", String(session.axes[1] === dimension));
-      row.lock.setAttribute("aria-pressed", String(locked));
-      row.element.classList.toggle("on-axis", session.axes.includes(dimension));
+      const name = this.nameOf(dimension);
+      const [low, high] = this.polesOf(dimension);
+      Object.assign(row.slider, { min: String(-reach), max: String(reach), disabled: locked });
+      showValue(row.slider, value);
+      row.slider.setAttribute("aria-label", name);
+      const words = value < 0 ? low : high;
+      row.slider.setAttribute("aria-valuetext", signed(value) + (words ? `, ${words}` : "") + (locked ? ", locked" : ""));
+      row.value.textContent = signed(value);
+      row.words.textContent = name;
+      row.name.title = low ? `${name}: ${low} – ${high}` : name;
+      const axis = session.axes.indexOf(dimension);
+      row.on.replaceChildren(...[...(axis < 0 ? [] : [axis ? "i-y" : "i-x"]), ...(locked ? ["i-lock"] : [])].map(icon));
+      row.element.classList.toggle("on-axis", axis >= 0);
     });
+    this.#detail.show();
   }
+}
 
-  /** @param {IntersectionObserverEntry[]} entries */
-  #seen(entries) {
-    for (const { target, isIntersecting } of entries) {
-      const row = this.#rows.find(({ element }) => element === target);
-      if (row) row.inView = isIntersecting;
-    }
-    this.app.resting.disturb();
-  }
+/** What the open row holds beside its slider; there is one, and it goes from row to row. */
+class Detail {
+  #element = stamp("detail");
+  #canvas = inside(this.#element, "canvas", HTMLCanvasElement);
+  #strip = inside(this.#element, ".strip", HTMLElement);
+  #own = inside(this.#element, ".own", HTMLInputElement);
+  #x = inside(this.#element, ".pick-x", HTMLButtonElement);
+  #y = inside(this.#element, ".pick-y", HTMLButtonElement);
+  #lock = inside(this.#element, ".lock", HTMLButtonElement);
+  #zero = inside(this.#element, ".zero", HTMLButtonElement);
+  #buttons = PLACES.map(() => document.createElement("button"));
+  /** The dimension whose row is open. @type {number | null} */
+  #open = null;
+  /** What the strip shows. @type {{z: Float32Array, dimension: number, reach: number} | null} */
+  #shown = null;
 
   /**
-   * The drawing of the strip of the next row in view that is out of date.
-   * @returns {(() => Promise<void>) | null}
+   * @param {App} app
+   * @param {Dimensions} dimensions
+   * @param {(dimension: number) => Row} rowOf
    */
-  #nextFace() {
-    if (!this.app.ready || this.app.walk.running) return null;
-    const { z } = this.app.session;
-    const dimension = this.#rows.findIndex((row, k) => row.inView && !(row.shown && this.#same(row, k, z)));
-    return dimension < 0 ? null : () => this.#drawStrip(dimension, z);
+  constructor(app, dimensions, rowOf) {
+    this.app = app;
+    this.dimensions = dimensions;
+    this.rowOf = rowOf;
+    const onClick = (/** @type {HTMLButtonElement} */ button, /** @type {(dimension: number) => void} */ action) =>
+      button.addEventListener("click", () => this.#open !== null && action(this.#open));
+    onClick(this.#x, (dimension) => dimensions.pick(dimension, 0));
+    onClick(this.#y, (dimension) => dimensions.pick(dimension, 1));
+    onClick(this.#lock, (dimension) => app.act((session) => session.toggleLock(dimension)));
+    onClick(this.#zero, (dimension) => app.act((session) => session.set(dimension, 0)));
+    this.#buttons.forEach((small, k) => {
+      small.type = "button";
+      small.style.gridColumn = String(k + 1);
+      small.tabIndex = -1; // the slider above does the same for the keyboard
+      onClick(small, (dimension) => app.act((session) => session.set(dimension, PLACES[k] * dimensions.reach)));
+    });
+    this.#own.addEventListener("change", () => this.#open !== null && dimensions.rename(this.#open, this.#own.value));
+    this.#own.addEventListener("keydown", ({ key }) => ["Enter", "Escape"].includes(key) && this.#own.blur());
+    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    Object.assign(this.#canvas, { width: PLACES.length * CELL * scale, height: FACE * scale });
+    const corners = context(this.#canvas);
+    corners.beginPath();
+    PLACES.forEach((_, k) => corners.roundRect((CELL * (k + 0.5) - FACE / 2) * scale, 0, FACE * scale, FACE * scale, 6 * scale));
+    corners.clip();
+    this.#strip.append(...this.#buttons);
+    app.resting.add(() => this.#next());
+  }
+
+  /** @param {number} dimension */
+  toggle(dimension) {
+    const before = this.#open;
+    this.close();
+    if (before === dimension) return;
+    this.#open = dimension;
+    this.#shown = null;
+    const { element, name } = this.rowOf(dimension);
+    element.append(this.#element);
+    element.classList.add("open");
+    name.setAttribute("aria-expanded", "true");
+    const { app, dimensions } = this;
+    this.#own.value = dimensions.ownName(dimension);
+    const [low, high] = dimensions.polesOf(dimension);
+    inside(this.#element, ".low", HTMLElement).textContent = low;
+    inside(this.#element, ".high", HTMLElement).textContent = high;
+    const { share } = app.manifest.dimensions[dimension];
+    inside(this.#element, ".share", HTMLElement).textContent = `${(100 * share).toFixed(1)}%`;
+    app.change();
+  }
+
+  close() {
+    if (this.#open === null) return;
+    const { element, name } = this.rowOf(this.#open);
+    element.classList.remove("open");
+    name.setAttribute("aria-expanded", "false");
+    this.#element.remove();
+    this.#open = null;
+  }
+
+  show() {
+    const { app, dimensions } = this;
+    const dimension = this.#open;
+    if (dimension === null) return;
+    const { session } = app;
+    const name = dimensions.nameOf(dimension);
+    for (const [button, words, pressed] of /** @type {const} */ ([
+      [this.#x, "Put on the horizontal axis", session.axes[0] === dimension],
+      [this.#y, "Put on the vertical axis", session.axes[1] === dimension],
+      [this.#lock, "Lock", session.locked.has(dimension)],
+      [this.#zero, "Set to 0", null],
+    ])) {
+      button.title = words;
+      button.setAttribute("aria-label", `${words}: ${name}`);
+      if (pressed !== null) button.setAttribute("aria-pressed", String(pressed));
+    }
+    this.#own.setAttribute("aria-label", `Your own name for ${name}`);
+    this.#buttons.forEach((small, k) => {
+      small.title = `Set to ${signed(PLACES[k] * dimensions.reach)}`;
+      small.setAttribute("aria-label", `${small.title}: ${name}`);
+    });
+    this.#strip.classList.toggle("stale", !this.#isShown(session.z));
   }
 
   /**
-   * Whether a strip still shows this face: its own coordinate does not count.
-   * @param {Row} row
-   * @param {number} dimension
+   * Whether the strip shows this face: its own coordinate does not count.
    * @param {Float32Array} z
    */
-  #same(row, dimension, z) {
-    const own = this.app.model.dimensions[dimension];
-    return z.every((value, k) => value === row.shown?.[k] || k === own) && row.element.dataset.reach === `${this.#reach}`;
+  #isShown(z) {
+    const { app, dimensions } = this;
+    const shown = this.#shown;
+    if (!shown || shown.dimension !== this.#open || shown.reach !== dimensions.reach) return false;
+    const own = app.session.dimensions[shown.dimension];
+    return z.every((value, k) => value === shown.z[k] || k === own);
   }
 
-  /**
-   * @param {number} dimension
-   * @param {Float32Array<ArrayBuffer>} z
-   */
-  async #drawStrip(dimension, z) {
-    const { app } = this;
-    const { model } = app;
-    const row = this.#rows[dimension];
-    const reach = this.#reach;
-    const scale = row.faces.height / FACE;
-    for (const [k, place] of PLACES.entries()) {
-      const u = z.slice();
-      u[model.dimensions[dimension]] = place * reach;
-      const pixels = await app.decode(u);
-      const left = (CELL * (k + 0.5) - FACE / 2) * scale;
-      paint(row.faces, pixels, model.imageShape, [left, 0, FACE * scale, FACE * scale]);
-      if (app.session.z !== z) return; // the person went on; what is drawn is drawn again when they rest
-    }
-    row.shown = z;
-    row.element.dataset.reach = String(reach);
-    row.element.classList.add("drawn");
+  /** @returns {(() => Promise<void>) | null} */
+  #next() {
+    const { app, dimensions } = this;
+    const dimension = this.#open;
+    if (!app.ready || app.moving || dimension === null || this.#isShown(app.session.z)) return null;
+    return async () => {
+      const { model, session } = app;
+      const { z } = session;
+      const { reach } = dimensions;
+      const latents = new Float32Array(PLACES.length * z.length);
+      PLACES.forEach((place, k) => {
+        latents.set(z, k * z.length);
+        latents[k * z.length + session.dimensions[dimension]] = place * reach;
+      });
+      const pixels = await app.decode(latents, PLACES.length);
+      if (!app.ready || app.model !== model || app.session.z !== z || this.#open !== dimension) return; // the person went on
+      const scale = this.#canvas.height / FACE;
+      const size = pixels.length / PLACES.length;
+      PLACES.forEach((_, k) => {
+        const left = (CELL * (k + 0.5) - FACE / 2) * scale;
+        paint(this.#canvas, pixels.slice(k * size, (k + 1) * size), model.imageShape, [left, 0, FACE * scale, FACE * scale]);
+      });
+      this.#shown = { z, dimension, reach };
+      this.#strip.classList.remove("stale");
+    };
   }
+}
+
+/** @param {string} id */
+function icon(id) {
+  const [svg, use] = ["svg", "use"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+  use.setAttribute("href", `#${id}`);
+  svg.append(use);
+  return svg;
 }
 
 /**

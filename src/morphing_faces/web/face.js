@@ -1,4 +1,4 @@
-/** The face under the hand: hover or drag moves it, a click or a tap holds it; the axes are named beside it. */
+/** The face under the hand: hover or drag moves it, a click or a tap holds it; its edges say what lies there. */
 
 import { byId, inside, signed } from "./dom.js";
 import { paint } from "./picture.js";
@@ -6,8 +6,11 @@ import { paint } from "./picture.js";
 /**
  * @typedef {import("./app.js").App} App
  * @typedef {import("./dimensions.js").Dimensions} Dimensions
+ * @typedef {import("./picture.js").Pixels} Pixels
  */
 
+/** A mouse that crosses the face within this, in ms, is on its way elsewhere. */
+const DWELL = 120;
 /** A finger that moves less than this, in CSS pixels, taps; one that moves more drags. */
 const TAP = 8;
 /**
@@ -23,9 +26,15 @@ export class Face {
   #canvas = byId("face", HTMLCanvasElement);
   #marker = byId("marker", HTMLElement);
   #held = byId("held", HTMLElement);
-  #freeze = byId("freeze", HTMLButtonElement);
+  #ends = byId("ends", HTMLElement);
   /** Where a press began, and whether it has become a drag. @type {{x: number, y: number, drag: boolean} | null} */
   #press = null;
+  /** Whether the face follows the mouse; it begins when the mouse has stayed. */
+  #follows = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #dwell;
+  /** Where the mouse was last. @type {[number, number]} */
+  #place = [0, 0];
 
   /**
    * @param {App} app
@@ -37,31 +46,63 @@ export class Face {
     this.axes = [byId("axis-x", HTMLElement), byId("axis-y", HTMLElement)].map((axis) => ({
       name: inside(axis, ".axis-name", HTMLElement),
       value: inside(axis, "output", HTMLOutputElement),
-      tick: inside(axis, ".tick", HTMLElement),
     }));
-    app.on("picture", (pixels) => paint(this.#canvas, pixels, app.model.imageShape));
+    app.on("picture", (pixels) => this.#paint(pixels));
     app.on("change", () => this.#show());
-    app.on("model", () => this.#fit());
+    app.on("bundle", () => {
+      document.body.classList.add("alive");
+      this.#fit();
+    });
     const canvas = this.#canvas;
+    canvas.addEventListener("pointerenter", (event) => this.#enter(event));
+    canvas.addEventListener("pointerleave", (event) => this.#leave(event));
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
     canvas.addEventListener("pointercancel", () => (this.#press = null));
-    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("contextmenu", (event) => this.#press?.drag && event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
   }
 
   /**
-   * Show a still picture until the model is there.
-   * @param {CanvasImageSource} picture
+   * Another face, out of focus, until the model can draw the one that is wanted.
+   * @param {Pixels} pixels
    */
-  still(picture) {
-    const context = this.#canvas.getContext("2d");
-    if (!context) return;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(picture, 0, 0, this.#canvas.width, this.#canvas.height);
+  wait(pixels) {
+    paint(this.#canvas, pixels, this.app.manifest.image_shape);
+    this.#canvas.classList.add("waiting");
+  }
+
+  /** @param {Pixels} pixels */
+  #paint(pixels) {
+    paint(this.#canvas, pixels, this.app.manifest.image_shape);
+    this.#canvas.classList.remove("waiting");
+  }
+
+  /** @param {PointerEvent} event */
+  #enter(event) {
+    if (event.pointerType !== "mouse" || !this.app.alive) return;
+    clearTimeout(this.#dwell);
+    this.#dwell = setTimeout(() => this.#follow(), DWELL);
+  }
+
+  #follow() {
+    clearTimeout(this.#dwell);
+    if (this.#follows) return;
+    this.#follows = true;
+    document.body.classList.add("following");
+    this.app.follow();
+    this.app.hover(...this.#place);
+  }
+
+  /** @param {PointerEvent} event */
+  #leave(event) {
+    if (event.pointerType !== "mouse") return;
+    clearTimeout(this.#dwell);
+    if (this.#follows) this.app.letGo();
+    this.#follows = false;
+    document.body.classList.remove("following");
   }
 
   /** @param {PointerEvent} event */
@@ -73,32 +114,31 @@ export class Face {
 
   /** @param {PointerEvent} event */
   #move(event) {
-    if (!this.app.ready) return;
+    if (!this.app.alive) return;
     const press = this.#press;
-    if (press && Math.hypot(event.clientX - press.x, event.clientY - press.y) > TAP) press.drag = true;
-    if (event.pointerType !== "mouse" && !press?.drag) return;
+    const drags = press && Math.hypot(event.clientX - press.x, event.clientY - press.y) > TAP;
+    if (drags && !press.drag) {
+      press.drag = true;
+      if (event.pointerType !== "mouse") this.app.follow();
+    }
     const box = this.#canvas.getBoundingClientRect();
     const x = (2 * (event.clientX - box.left)) / box.width - 1;
     const y = 1 - (2 * (event.clientY - box.top)) / box.height;
+    this.#place = [clamp(x), clamp(y)];
+    if (event.pointerType === "mouse" ? !this.#follows : !press?.drag) return;
     if (press?.drag && this.app.session.frozen) this.app.tell("The face is held. Tap it to release it.");
-    this.app.hover(clamp(x), clamp(y));
+    this.app.hover(...this.#place);
   }
 
   /** @param {PointerEvent} event */
   #up(event) {
     const press = this.#press;
     this.#press = null;
-    if (!press || (press.drag && event.pointerType !== "mouse")) return;
-    if (this.app.walk.running) this.app.act(() => undefined);
-    else this.app.act((session) => session.toggleFreeze());
-  }
-
-  /** @param {WheelEvent} event */
-  #wheel(event) {
-    if (!this.app.ready || event.ctrlKey || event.deltaY === 0) return;
-    event.preventDefault();
-    const notches = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY / 100 : event.deltaY;
-    this.app.act((session) => session.widen(-clamp(notches))); // a touchpad sends many small ones
+    if (!press || !this.app.alive || (press.drag && event.pointerType !== "mouse")) return;
+    const { moving } = this.app;
+    if (moving === "walk" || moving === "glide") return this.app.act(() => undefined);
+    if (event.pointerType === "mouse") this.#follow(); // held is what lies under the hand
+    this.app.act((session) => session.toggleFreeze());
   }
 
   /** @param {KeyboardEvent} event */
@@ -107,7 +147,7 @@ export class Face {
     if (!step || !this.app.ready || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     const scale = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
-    if (this.app.session.frozen) this.app.tell("The face is held. Press space to release it.");
+    if (this.app.session.frozen) return this.app.tell("The face is held. Press space to release it.");
     this.app.act((session) => {
       const [x, y] = session.axes.map((dimension) => session.get(dimension) / session.range);
       session.move(stepped(x, step[0] * scale), stepped(y, step[1] * scale));
@@ -115,37 +155,39 @@ export class Face {
   }
 
   #show() {
-    const { session, walk } = this.app;
-    const values = session.axes.map((dimension) => session.get(dimension));
-    this.axes.forEach(({ name, value, tick }, k) => {
+    const { session, moving, seen } = this.app;
+    const values = session.axes.map((dimension) => seen[session.dimensions[dimension]]);
+    this.axes.forEach(({ name, value }, k) => {
       name.textContent = this.dimensions.nameOf(session.axes[k]);
       value.textContent = signed(values[k]);
-      const place = clamp(values[k] / session.range);
-      tick.style.setProperty("--at", `${50 + 50 * place}%`);
-      tick.classList.toggle("beyond", Math.abs(values[k]) > session.range * 1.001);
     });
+    const poles = session.axes.flatMap((dimension) => this.dimensions.polesOf(dimension)); // as they stand in the page
+    [...this.#ends.children].forEach((end, k) => (end.textContent = poles[k]));
     const [x, y] = values.map((value) => clamp(value / session.range));
-    this.#marker.style.left = `${50 + 50 * x}%`;
-    this.#marker.style.top = `${50 - 50 * y}%`;
+    this.#marker.style.setProperty("--x", x.toFixed(4));
+    this.#marker.style.setProperty("--y", y.toFixed(4));
     this.#marker.classList.toggle("beyond", values.some((value) => Math.abs(value) > session.range * 1.001));
-    this.#held.hidden = !session.frozen;
-    this.#freeze.setAttribute("aria-pressed", String(session.frozen));
-    inside(this.#freeze, "span", HTMLElement).textContent = session.frozen ? "Release" : "Hold";
-    document.body.classList.toggle("frozen", session.frozen);
-    document.body.classList.toggle("walking", walk.running);
+    const byItself = moving === "walk" || moving === "glide";
+    this.#held.hidden = !session.frozen && !byItself;
+    for (const [selector, click] of [[".mouse", "Click"], [".touch", "Tap"]]) {
+      inside(this.#held, selector, HTMLElement).textContent = byItself ? `${click} to stop` : `Held. ${click} to release.`;
+    }
+    document.body.classList.toggle("frozen", session.frozen && !byItself);
+    document.body.classList.toggle("inviting", moving === "invite");
   }
 
   /** The canvas has as many pixels as the screen shows. */
   #fit() {
-    const most = this.app.ready ? Math.min(LARGEST, LARGEST_FACTOR * this.app.model.imageShape[0]) : LARGEST;
+    const { app } = this;
+    const most = app.alive ? Math.min(LARGEST, LARGEST_FACTOR * app.manifest.image_shape[0]) : LARGEST;
     const side = Math.min(Math.round(this.#canvas.clientWidth * (window.devicePixelRatio || 1)), most);
     if (side < 16 || side === this.#canvas.width) return;
     const before = document.createElement("canvas");
     Object.assign(before, { width: this.#canvas.width, height: this.#canvas.height });
     before.getContext("2d")?.drawImage(this.#canvas, 0, 0);
     Object.assign(this.#canvas, { width: side, height: side });
-    if (this.app.picture) paint(this.#canvas, this.app.picture, this.app.model.imageShape);
-    else this.still(before);
+    if (app.picture) paint(this.#canvas, app.picture, app.manifest.image_shape);
+    else this.#canvas.getContext("2d")?.drawImage(before, 0, 0, side, side);
   }
 }
 

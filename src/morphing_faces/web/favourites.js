@@ -5,11 +5,12 @@ import { Film } from "./film.js";
 import * as link from "./link.js";
 import { ease, slerp } from "./morph.js";
 import { paint } from "./picture.js";
+import { onSlide } from "./slider.js";
 
 /**
  * @typedef {import("./app.js").App} App
  * @typedef {import("./film.js").Format} Format
- * @typedef {{fragment: string, z: Float32Array<ArrayBuffer>, element: HTMLElement, canvas: HTMLCanvasElement,
+ * @typedef {{fragment: string, bundle: string, z: Float32Array<ArrayBuffer>, element: HTMLElement, canvas: HTMLCanvasElement,
  *   drawn: boolean}} Favourite
  */
 
@@ -27,30 +28,35 @@ export class Favourites {
   #kept = [];
   /** The ends of the morph. @type {[Favourite | null, Favourite | null]} */
   #ends = [null, null];
+  /** The favourite that Tab comes to. */
+  #current = 0;
 
   /**
    * @param {App} app
-   * @param {() => Format} format in which films are written
+   * @param {{format: Format}} files in which format films are written
    */
-  constructor(app, format) {
+  constructor(app, files) {
     this.app = app;
-    this.format = format;
-    app.on("model", () => this.#build());
+    this.files = files;
+    onClick("favour", () => this.keep());
+    app.on("bundle", () => {
+      app.store.watch(this.#key, () => this.#read());
+      this.#read();
+    });
     app.resting.add(() => this.#nextPicture());
-    this.#slider.addEventListener("input", () => this.#glide());
-    this.#slider.addEventListener("change", () => app.act((session) => session.endGesture()));
+    this.#list.addEventListener("keydown", (event) => this.#step(event));
+    onSlide(this.#slider, () => this.#go(), () => app.act((session) => session.endGesture()));
   }
 
   /** Keep the face that is shown. */
   keep() {
-    this.app.act((session) => {
-      const fragment = link.write(session.state, this.app.shape);
-      if (this.#kept.some(({ z }) => z.every((value, k) => value === session.z[k]))) {
-        return this.app.tell("This face is among your favourites already.");
+    const { app } = this;
+    app.act(({ state }) => {
+      if (this.#kept.some(({ z }) => z.every((value, k) => value === state.z[k]))) {
+        return app.tell("This face is among your favourites already.");
       }
-      this.#add(fragment, session.z);
-      this.#save();
-      this.app.tell("Kept.");
+      const fragment = link.write(state, app.shape);
+      this.#change((fragments) => [...fragments, fragment], "Kept.");
     });
   }
 
@@ -58,52 +64,78 @@ export class Favourites {
     return `favourites/${this.app.bundle}`;
   }
 
-  #build() {
+  /**
+   * Change the list that is kept now, whichever tab wrote it, and say what came of it.
+   * @param {(fragments: unknown[]) => unknown[]} change
+   * @param {string} words
+   * @param {import("./app.js").Remedy} [remedy]
+   */
+  #change(change, words, remedy) {
+    const { store, tell } = this.app;
+    const kept = store.update(this.#key, (value) => change(Array.isArray(value) ? value : []));
+    this.#read();
+    if (kept) tell(words, undefined, remedy);
+    else tell(`Favourites last until you close this page: ${store.trouble}.`, "error", remedy);
+  }
+
+  /** Show the list that is kept; what is shown already stays. */
+  #read() {
+    const { app } = this;
+    const kept = app.store.get(this.#key);
+    const before = this.#kept;
     this.#kept = [];
-    this.#ends = [null, null];
-    this.#list.replaceChildren();
-    const kept = this.app.store.get(this.#key);
     for (const fragment of Array.isArray(kept) ? kept : []) {
+      const shown = before.find((one) => one.fragment === fragment && one.bundle === app.bundle);
       try {
-        if (link.isLink(fragment)) this.#add(fragment, link.read(fragment, this.app.shape).z);
+        if (shown) this.#kept.push(shown);
+        else if (link.isLink(fragment)) this.#kept.push(this.#favourite(fragment, link.read(fragment, app.shape)));
       } catch {
-        console.info(`a favourite was left out, it is not a face of ${this.app.bundle}: ${fragment}`);
+        console.info(`a favourite was left out, it is not a face of ${app.bundle}: ${fragment}`);
       }
     }
+    this.#list.replaceChildren(...this.#kept.map(({ element }) => element));
+    this.#ends = [this.#end(0), this.#end(1)];
+    for (const favourite of this.#kept) {
+      const free = this.#ends.indexOf(null);
+      if (free >= 0 && !this.#ends.includes(favourite)) this.#ends[free] = favourite;
+    }
     this.#show();
+    app.resting.disturb();
+  }
+
+  /** @param {0 | 1} end */
+  #end(end) {
+    const favourite = this.#ends[end];
+    return favourite && this.#kept.includes(favourite) ? favourite : null;
   }
 
   /**
    * @param {string} fragment
-   * @param {Float32Array<ArrayBuffer>} z
+   * @param {import("./session.js").State} state
+   * @returns {Favourite}
    */
-  #add(fragment, z) {
+  #favourite(fragment, state) {
     const element = stamp("favourite");
     const canvas = inside(element, "canvas", HTMLCanvasElement);
     /** @type {Favourite} */
-    const favourite = { fragment, z, element, canvas, drawn: false };
+    const favourite = { fragment, bundle: this.app.bundle, z: state.z, element, canvas, drawn: false };
     const button = (/** @type {string} */ selector, /** @type {() => void} */ action) =>
       inside(element, selector, HTMLButtonElement).addEventListener("click", action);
-    button(".show", () => this.app.act((session) => session.set(z)));
+    button(".show", () => this.app.act((session) => session.show(state.z, state.origin, state.scale)));
     button(".remove", () => this.#remove(favourite));
     button(".from", () => this.#choose(favourite, 0));
     button(".to", () => this.#choose(favourite, 1));
-    this.#kept.push(favourite);
-    this.#list.append(element);
-    const free = this.#ends.indexOf(null);
-    if (free >= 0) this.#ends[free] = favourite;
-    this.#show();
-    this.app.resting.disturb();
+    element.addEventListener("focusin", () => this.#enter(this.#kept.indexOf(favourite)));
+    return favourite;
   }
 
   /** @param {Favourite} favourite */
   #remove(favourite) {
     const place = this.#kept.indexOf(favourite);
-    this.#kept.splice(place, 1);
-    favourite.element.remove();
-    this.#ends = [this.#ends[0] === favourite ? null : this.#ends[0], this.#ends[1] === favourite ? null : this.#ends[1]];
-    this.#save();
-    this.#show();
+    const { fragment } = favourite;
+    const back = (/** @type {unknown[]} */ list) => [...list.slice(0, place), fragment, ...list.slice(place)];
+    const restore = { label: "Bring back", run: () => this.#change(back, "It is back.") };
+    this.#change((list) => list.filter((one) => one !== fragment), "Removed.", restore);
     const next = this.#kept[Math.min(place, this.#kept.length - 1)];
     (next ? inside(next.element, ".show", HTMLElement) : byId("favour", HTMLElement)).focus();
   }
@@ -119,8 +151,25 @@ export class Favourites {
     this.#show();
   }
 
-  #save() {
-    this.app.store.set(this.#key, this.#kept.map(({ fragment }) => fragment));
+  /**
+   * Let Tab come to one favourite and no other: the strip is one stop, and the arrow keys move in it.
+   * @param {number} place
+   */
+  #enter(place) {
+    this.#current = Math.min(Math.max(place, 0), Math.max(this.#kept.length - 1, 0));
+    this.#kept.forEach(({ element }, k) => {
+      for (const button of element.querySelectorAll("button")) button.tabIndex = k === this.#current ? 0 : -1;
+    });
+  }
+
+  /** @param {KeyboardEvent} event */
+  #step(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    this.#enter(this.#current + step);
+    const favourite = this.#kept[this.#current];
+    if (favourite) inside(favourite.element, ".show", HTMLElement).focus();
   }
 
   #show() {
@@ -137,6 +186,7 @@ export class Favourites {
         inside(element, selector, HTMLElement).setAttribute("aria-pressed", String(this.#ends[end] === favourite)),
       );
     });
+    this.#enter(this.#current);
     const [from, to] = this.#ends;
     this.#morph.hidden = !(from && to);
     for (const [id, end] of /** @type {const} */ ([["morph-from", from], ["morph-to", to]])) {
@@ -159,7 +209,7 @@ export class Favourites {
     };
   }
 
-  #glide() {
+  #go() {
     const [from, to] = this.#ends;
     if (!from || !to) return;
     this.app.act((session) => session.set(slerp(from.z, to.z, this.#slider.valueAsNumber), null, "morph"));
@@ -169,7 +219,7 @@ export class Favourites {
     const [from, to] = this.#ends;
     if (!from || !to) return;
     const { model } = this.app;
-    const format = this.format();
+    const { format } = this.files;
     const film = new Film(format, model.imageShape);
     this.#film.disabled = true;
     try {

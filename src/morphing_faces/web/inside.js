@@ -104,7 +104,7 @@ export class Inside {
     app.resting.add(() => this.#nextPrices());
     window.addEventListener("online", () => !this.#retry.hidden && this.#ask());
     document.addEventListener("keydown", (event) => {
-      const busy = event.defaultPrevented || app.walk.running || document.querySelector("dialog[open]");
+      const busy = event.defaultPrevented || app.moving || document.querySelector("dialog[open]");
       if (event.key === "Escape" && this.isOpen && !busy) this.toggle();
     });
     photograph.onEncoded = () => {

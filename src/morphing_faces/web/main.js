@@ -3,47 +3,71 @@
 import { App } from "./app.js";
 import { Dimensions } from "./dimensions.js";
 import { byId, onClick } from "./dom.js";
+import { Inside } from "./inside.js";
 import { Face } from "./face.js";
 import { Favourites } from "./favourites.js";
-import { Inside } from "./inside.js";
+import { Files } from "./files.js";
+import { Keys } from "./keys.js";
 import * as link from "./link.js";
-import { loadModel } from "./model.js";
+import { describe, loadModel } from "./model.js";
+import { Glide, Walk } from "./motion.js";
 import { PhotoDialog } from "./photo-dialog.js";
+import { SEED_LIMIT } from "./rules.js";
+import { Session } from "./session.js";
+import { Settings } from "./settings.js";
+import { Sheet } from "./sheet.js";
 import { Store } from "./store.js";
 import { Tools } from "./tools.js";
 
 /**
- * @typedef {{default: string, seed: number, names: string[]}} Index what `bundles/index.json` holds
+ * @typedef {{default: string, names: string[], seed: number | null, starts: Record<string, number[]>}} Index what
+ *   `bundles/index.json` holds: the seed that was asked for, or for each bundle seeds whose first face is drawn beforehand
  * @typedef {"loading" | "ready" | "failed"} State
+ * @typedef {import("./worker.js").Manifest} Manifest
  */
 
-/** How long a message stays, in ms. */
+/** How long a message stays, and an error, and how long nothing must change before the address tells of it, in ms. */
 const MESSAGE_TIME = 8000;
+const ERROR_TIME = 16_000;
+const REST = 400;
 
 const choice = byId("bundle", HTMLSelectElement);
 const progress = byId("progress", HTMLProgressElement);
 const loadingText = byId("loading-text", HTMLElement);
 const failure = byId("failure", HTMLElement);
 const message = byId("message", HTMLElement);
-const hint = byId("hint", HTMLElement);
 const help = byId("help", HTMLDialogElement);
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let messageEnds;
 
-const store = new Store((words) => tell(words, "error"));
+const store = new Store();
 const app = new App(store, tell);
 const dimensions = new Dimensions(app);
 const face = new Face(app, dimensions);
-/** @type {Favourites} */
-const favourites = new Favourites(app, () => tools.format);
+const files = new Files(app);
+const favourites = new Favourites(app, files);
 const photograph = new PhotoDialog(app);
 const inside = new Inside(app, dimensions, photograph);
-/** @type {Tools} */
-const tools = new Tools(app, favourites, {
-  photograph: () => photograph.open(),
-  explain: () => inside.toggle(),
-  help: () => help.showModal(),
-});
+const tools = new Tools(app);
+new Settings(app);
+new Keys(app, [
+  { keys: "R", words: "another face at random", on: ["r"], run: () => app.act((session) => session.shuffle()) },
+  { keys: "F, space", words: "hold or release the face", on: ["f", " "], run: () => app.act((session) => session.toggleFreeze()) },
+  { keys: "Ctrl+Z, U", words: "undo", on: ["ctrl+z", "u"], run: () => tools.undo() },
+  { keys: "Ctrl+Y, Y", words: "redo", on: ["ctrl+y", "ctrl+shift+z", "y"], run: () => tools.redo() },
+  { keys: "0", words: "the average face", on: ["0"], run: () => app.act((session) => session.reset()) },
+  { keys: "G", words: "glide from face to face; again to stop it", on: ["g"], run: () => tools.toggle(Glide) },
+  { keys: "W", words: "the random walk of 2014; again to stop it", on: ["w"], run: () => tools.toggle(Walk) },
+  { keys: "[ ]", words: "let the hand reach less far or further", on: ["[", "]"], run: (key) => app.act((session) => session.widen(key === "]" ? 1 : -1)) },
+  { keys: "D", words: "to the dimensions: up and down choose one, Tab goes to its slider", on: ["d"], run: () => dimensions.focus() },
+  { keys: "B", words: "keep the face", on: ["b"], run: () => favourites.keep() },
+  { keys: "L", words: "share exactly this face", on: ["l"], run: () => void app.attempt(() => files.copyLink()) },
+  { keys: "S", words: "save a picture", on: ["s"], run: () => void app.attempt(() => files.save()) },
+  { keys: "V", words: "record a film; again to end it", on: ["v"], run: () => void app.attempt(() => files.toggleFilm()) },
+  { keys: "P", words: "your own photograph", on: ["p"], run: () => photograph.open() },
+  { keys: "E", words: "what is a VAE?", on: ["e"], run: () => inside.toggle() },
+  { keys: "?, H", words: "this help", on: ["?", "h"], run: () => help.showModal() },
+]);
 
 /** For benchmarks and the curious. */
 Object.defineProperty(window, "morphingFaces", {
@@ -53,11 +77,14 @@ Object.defineProperty(window, "morphingFaces", {
       return app.ready ? app.model : null;
     },
     get session() {
-      return app.ready ? app.session : null;
+      return app.alive ? app.session : null;
     },
     /** The latent of the picture that is on the screen. */
     get pictured() {
       return app.pictured;
+    },
+    get moving() {
+      return app.moving;
     },
   },
 });
@@ -66,10 +93,16 @@ Object.defineProperty(window, "morphingFaces", {
 let loading = null;
 /** @type {Index | null} */
 let index = null;
+/** What was asked for last: the retry's. */
+let asked = { name: "", fragment: "" };
+/** The faces that were left for another bundle's. @type {Map<string, Session>} */
+const sessions = new Map();
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let rests;
 
 onClick("open-help", () => help.showModal());
 onClick("theme", toggleTheme);
-onClick("retry", () => location.reload());
+onClick("retry", () => (index ? open(asked.name, asked.fragment) : start()));
 choice.addEventListener("change", () => open(choice.value, ""));
 for (const button of document.querySelectorAll("dialog [data-close]")) {
   button.addEventListener("click", () => button.closest("dialog")?.close());
@@ -80,14 +113,20 @@ for (const dialog of document.querySelectorAll("dialog")) {
 window.addEventListener("hashchange", () => {
   if (link.isLink(location.hash)) void open(link.bundleOf(location.hash) ?? choice.value, location.hash);
 });
-app.on("change", showHint);
+for (const event of ["pointerdown", "keydown"]) document.addEventListener(event, () => app.welcome(), { capture: true });
+app.on("change", () => {
+  clearTimeout(rests);
+  rests = setTimeout(writeAddress, REST);
+});
+document.documentElement.dataset.started = "";
 if (!("old" in document.documentElement.dataset)) await start();
 
 async function start() {
+  setState("loading");
   try {
     index = await readIndex();
   } catch (error) {
-    return fail(error instanceof Error ? error.message : String(error));
+    return fail(error);
   }
   choice.replaceChildren(...index.names.map((name) => new Option(name, name)));
   choice.disabled = false;
@@ -96,16 +135,19 @@ async function start() {
 
 /** @returns {Promise<Index>} */
 async function readIndex() {
-  const remedy = "Check the connection and load the page again.";
+  const remedy = "Check the connection and try again.";
   const response = await fetch("bundles/index.json", { cache: "no-cache" }).catch(() => {
     throw new Error(`The list of models could not be loaded. ${remedy}`);
   });
   if (!response.ok) throw new Error(`The list of models is missing (${response.status}). ${remedy}`);
-  return response.json();
+  const found = await response.json().catch(() => null); // a page that says "not found" politely, or half of the file
+  if (!Array.isArray(found?.names)) throw new Error(`The list of models is not what it should be. ${remedy}`);
+  return found;
 }
 
 /**
- * Show a bundle, from what a link says on, or from the first face.
+ * Show a bundle, from what a link says on, or from where it was left, or from a first face. What is shown stays until
+ * the new model is there.
  * @param {string} name
  * @param {string} fragment
  */
@@ -115,28 +157,65 @@ async function open(name, fragment) {
     tell(`The link is for the model ${name}; there are ${index.names.join(", ")}. This is ${index.default}.`, "error");
     [name, fragment] = [index.default, ""];
   }
+  asked = { name, fragment };
   choice.value = name;
-  const { seed } = index;
+  loading?.abort();
   if (app.ready && app.bundle === name) {
-    const linked = readLink(fragment, app.shape, seed);
+    showLoading(false);
+    const linked = readLink(fragment, app.shape, app.session.seed);
     if (linked) app.act((session) => session.restore(linked));
     return;
   }
-  loading?.abort();
   const { signal } = (loading = new AbortController());
-  app.leave();
-  setState("loading");
-  void showStill(name, signal);
+  const folder = `bundles/${encodeURIComponent(name)}`;
+  const beside = app.ready;
+  if (!beside) setState("loading");
+  showLoading(true);
   try {
-    const model = await loadModel(`bundles/${name}`, { signal, onProgress: showProgress });
-    const { latentSize, dimensions } = model;
-    app.use(model, name, seed, readLink(fragment, { name, latentSize, dimensions }, seed));
+    const manifest = await describe(folder, signal);
+    const session = begin(name, manifest, fragment);
+    if (!beside) {
+      app.show(name, manifest, session);
+      void showSheet(name, manifest, session, signal);
+    }
+    const model = await loadModel(folder, { signal, manifest, onProgress: (said) => signal.aborted || showProgress(said) });
+    if (beside) {
+      sessions.set(app.bundle, app.session);
+      app.show(name, manifest, session);
+    }
+    app.use(model);
     setState("ready");
+    showLoading(false);
     showEngine();
     void model.settled.then(() => model === app.model && showEngine(), () => undefined);
   } catch (error) {
-    if (!signal.aborted) fail(error instanceof Error ? error.message : String(error));
+    if (signal.aborted) return;
+    if (!app.ready) return fail(error);
+    showLoading(false);
+    choice.value = app.bundle;
+    tell(`${name} could not be loaded, so ${app.bundle} stays. ${reason(error)}`, "error");
   }
+}
+
+/**
+ * The session that a bundle begins with.
+ * @param {string} name
+ * @param {Manifest} manifest
+ * @param {string} fragment
+ */
+function begin(name, { latent_size, dimensions: described }, fragment) {
+  const shape = { name, latentSize: latent_size, dimensions: described.map(({ latent }) => latent) };
+  const left = sessions.get(name);
+  const linked = readLink(fragment, shape, index?.seed ?? 0);
+  if (left && linked) left.restore(linked);
+  if (left) return left;
+  if (linked) return Session.from(shape, linked);
+  if (index && index.seed !== null) return new Session(shape, index.seed);
+  // A first face that is drawn beforehand; those that follow are nobody else's.
+  const starts = index?.starts[name] ?? [];
+  const first = starts[Math.floor(Math.random() * starts.length)] ?? 0;
+  const { state } = new Session(shape, first);
+  return Session.from(shape, { ...state, seed: Math.floor(Math.random() * (SEED_LIMIT + 1)), facesDrawn: 0 });
 }
 
 /**
@@ -157,26 +236,44 @@ function readLink(fragment, shape, seed) {
 }
 
 /**
- * A face of the bundle, to look at until the model is there.
+ * Faces of the bundle that were drawn beforehand, to play with until the model is there.
  * @param {string} name
+ * @param {Manifest} manifest
+ * @param {Session} session
  * @param {AbortSignal} signal
  */
-async function showStill(name, signal) {
+async function showSheet(name, manifest, session, signal) {
+  const seeds = index?.starts[name] ?? [];
+  const seed = seeds.find((one) => session.origin?.[0] === one && session.origin[1] === 0) ?? seeds[0];
+  if (seed === undefined) return;
   const picture = new Image();
-  picture.src = `bundles/${encodeURIComponent(name)}/face.png`;
+  picture.src = `bundles/${encodeURIComponent(name)}/sheet-${seed}.webp`;
   try {
     await picture.decode();
   } catch {
     return; // the model will show its face soon
   }
-  if (!signal.aborted && !app.picture) face.still(picture);
+  if (signal.aborted || app.ready) return;
+  const sheet = new Sheet(picture, seed, {
+    latentSize: manifest.latent_size, dimensions: session.dimensions, imageShape: manifest.image_shape,
+  });
+  if (!sheet.holds(session.z)) return face.wait(sheet.draw(sheet.z));
+  app.useSheet(sheet);
+  if (!link.isLink(asked.fragment)) app.invite();
 }
 
-/** @param {import("./worker.js").Progress} progress */
+/** @param {import("./worker.js").Progress} said */
 function showProgress({ loaded, total, what }) {
-  if (document.body.dataset.state !== "loading") return;
   progress.value = total ? loaded / total : 0;
   loadingText.textContent = `${what}: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
+}
+
+/** @param {boolean} on */
+function showLoading(on) {
+  byId("loading", HTMLElement).hidden = !on;
+  if (!on) return;
+  progress.removeAttribute("value");
+  loadingText.textContent = "Loading";
 }
 
 /** @param {State} state */
@@ -184,48 +281,59 @@ function setState(state) {
   document.body.dataset.state = state;
   const ready = state === "ready";
   for (const id of ["open-photo", "open-explain"]) byId(id, HTMLButtonElement).disabled = !ready;
-  byId("tools", HTMLFieldSetElement).disabled = !ready;
-  byId("loading", HTMLElement).hidden = ready;
+  for (const id of ["tools", "panel-tools"]) byId(id, HTMLFieldSetElement).disabled = !ready;
   byId("retry", HTMLButtonElement).hidden = state !== "failed";
   failure.hidden = state !== "failed";
   progress.hidden = state !== "loading";
-  if (state === "loading") {
-    progress.removeAttribute("value");
-    loadingText.textContent = "Loading";
-  }
 }
 
-/** @param {string} words what happened and what to do */
-function fail(words) {
+/** @param {unknown} error what happened and what to do */
+function fail(error) {
   setState("failed");
-  failure.textContent = words;
+  showLoading(true);
+  failure.textContent = reason(error);
   loadingText.textContent = "The model is not running.";
+}
+
+/** @param {unknown} error */
+function reason(error) {
+  const words = error instanceof Error ? error.message : String(error);
+  return navigator.onLine ? words : `This device is offline. ${words}`;
 }
 
 function showEngine() {
   const { backend, threads } = app.model;
   const words = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
-  byId("engine", HTMLElement).textContent = `Running on ${words}.`;
+  const unchecked = crypto.subtle ? "" : " Files could not be checked against their hashes, for this page came by plain HTTP.";
+  byId("engine", HTMLElement).textContent = `Running on ${words}.${unchecked}`;
 }
 
 /**
- * Say something under the face.
+ * Say something over the face.
  * @param {string} words
  * @param {"error"} [kind]
+ * @param {import("./app.js").Remedy} [remedy]
  */
-function tell(words, kind) {
+function tell(words, kind, remedy) {
   clearTimeout(messageEnds);
   message.textContent = words;
   message.classList.toggle("wrong", kind === "error");
-  messageEnds = setTimeout(() => tell(""), kind ? 2 * MESSAGE_TIME : MESSAGE_TIME);
-  if (!words) clearTimeout(messageEnds);
-  showHint();
+  if (remedy) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: remedy.label });
+    button.addEventListener("click", () => {
+      tell("");
+      remedy.run();
+    });
+    message.append(" ", button);
+  }
+  if (words) messageEnds = setTimeout(() => tell(""), kind || remedy ? ERROR_TIME : MESSAGE_TIME);
 }
 
-/** The hint is there until the person has held a face for the first time. */
-function showHint() {
-  if (app.ready && app.session.frozen && !store.get("hinted")) store.set("hinted", true);
-  hint.hidden = message.textContent !== "" || store.get("hinted") === true;
+/** At rest the address is a link to exactly what is shown: reload, Back and a copied address bring it back. */
+function writeAddress() {
+  if (!app.ready || app.moving || document.body.dataset.state !== "ready") return;
+  const fragment = `#${link.write(app.session.state, app.shape)}`;
+  if (fragment !== location.hash) history.replaceState(history.state, "", fragment);
 }
 
 function toggleTheme() {

@@ -15,11 +15,14 @@ import { normal } from "./noise.js";
  * @typedef {Float32Array<ArrayBuffer>} Floats
  */
 
-const BATCH = 4; // pictures in one call: a newer request never waits for more
+const BATCH = 5; // pictures in one call, a dimension's strip: a newer request never waits for more
+/** A download of which nothing has come for so long, in ms, has failed. */
+const STALL = 30_000;
 /** A decode as quick as this, in ms, leaves WebGPU nothing to win that could be seen: it is a frame of 120 Hz. */
 const QUICK = 8;
 /** How long, in ms, a stream of newest requests may keep the others from their turn. */
 const PATIENCE = 100;
+const STALLED = `Nothing has come for ${STALL / 1000} seconds. Check the connection and try again.`;
 const TIMED_RUNS = 9;
 const WARM_RUNS = 3; // the first decodes compile shaders
 
@@ -32,15 +35,37 @@ export function prepare() {
 }
 
 /**
+ * What a bundle is: its manifest, not yet checked.
+ *
+ * Rejects with an Error whose message says what happened and what to do; with an AbortError when `signal` is aborted.
+ * @param {string} base the address of the bundle's folder
+ * @param {AbortSignal} signal
+ * @returns {Promise<Manifest>}
+ */
+export async function describe(base, signal) {
+  const remedy = "Check the connection and try again.";
+  const response = await fetch(`${base}/manifest.json`, { cache: "no-cache", signal }).catch(() => {
+    signal.throwIfAborted();
+    throw new Error(`The model's description could not be loaded. ${remedy}`);
+  });
+  if (!response.ok) throw new Error(`The model's description is missing (the server said ${response.status}). ${remedy}`);
+  const found = await response.json().catch(() => null);
+  signal.throwIfAborted();
+  const whole = Number.isInteger(found?.latent_size) && Array.isArray(found.dimensions) && found.image_shape?.length === 3;
+  if (!whole) throw new Error(`The model's description is not what it should be. ${remedy}`);
+  return found;
+}
+
+/**
  * Load a bundle and start its decoder.
  *
  * Rejects with an Error whose message says what happened and what to do; with an AbortError when `signal` is aborted.
  * @param {string | URL} base the address of the bundle's folder
- * @param {{onProgress?: OnProgress, signal?: AbortSignal, backend?: "auto" | Backend}} [options]
- *   `auto`: WebAssembly, then WebGPU instead where it is there and measured to be faster
+ * @param {{onProgress?: OnProgress, signal?: AbortSignal, manifest?: Manifest, backend?: "auto" | Backend}} [options]
+ *   `manifest` spares its download; `auto`: WebAssembly, then WebGPU instead where it is there and measured to be faster
  * @returns {Promise<Model>}
  */
-export async function loadModel(base, { onProgress, signal, backend = "auto" } = {}) {
+export async function loadModel(base, { onProgress, signal, manifest, backend = "auto" } = {}) {
   signal?.throwIfAborted();
   const folder = new URL(`${String(base).replace(/\/*$/, "")}/`, document.baseURI).href;
   const first = backend === "webgpu" ? new Engine("webgpu") : (prepared ?? new Engine("wasm"));
@@ -48,7 +73,7 @@ export async function loadModel(base, { onProgress, signal, backend = "auto" } =
   const stop = () => first.close(signal?.reason);
   signal?.addEventListener("abort", stop);
   try {
-    const loaded = await first.load(folder, onProgress);
+    const loaded = await first.load(folder, onProgress, manifest);
     return new Model(first, loaded, folder, backend === "auto", onProgress);
   } catch (error) {
     first.close();
@@ -103,10 +128,34 @@ class Engine {
   /**
    * @param {string} base
    * @param {OnProgress} [onProgress]
+   * @param {Manifest} [manifest]
    * @returns {Promise<Loaded>}
    */
-  load(base, onProgress) {
-    return this.ask({ verb: "load", base }, onProgress);
+  load(base, onProgress, manifest) {
+    return this.download({ verb: "load", base, manifest }, onProgress);
+  }
+
+  /**
+   * Ask for something that has to be downloaded: it fails when nothing comes any more.
+   * @param {Request} request
+   * @param {OnProgress} [onProgress]
+   * @returns {Promise<any>}
+   */
+  download(request, onProgress) {
+    return new Promise((resolve, reject) => {
+      /** @type {ReturnType<typeof setTimeout> | undefined} */
+      let stalls;
+      const heard = () => {
+        clearTimeout(stalls);
+        stalls = setTimeout(() => reject(new Error(STALLED)), STALL);
+      };
+      heard();
+      const progress = (/** @type {Progress} */ said) => {
+        heard();
+        onProgress?.(said);
+      };
+      this.ask(request, progress).then(resolve, reject).finally(() => clearTimeout(stalls));
+    });
   }
 
   /**
@@ -227,7 +276,7 @@ export class Model {
     }
     const picture = rgb.slice();
     // The download first, outside the queue: the face stays alive while it lasts.
-    await this.#engine.ask({ verb: "fetch encoder" }, onProgress);
+    await this.#engine.download({ verb: "fetch encoder" }, onProgress);
     return this.#enqueue(() => this.#ask({ verb: "encode", picture }, onProgress));
   }
 

@@ -40,8 +40,11 @@ export async function read(file) {
     });
     const { naturalWidth: width, naturalHeight: height } = image;
     if (!width || !height) throw new Error(`${name} has no size of its own: save it as JPEG or PNG.`);
-    if (width * height <= CHECKED && !(await whole(file))) throw new Error(damaged(name));
-    return upright(image, width, height, name);
+    const drawing = file.type.startsWith("image/svg"); // browsers make no bitmap of one, and an unsound one is not loaded
+    const checked = drawing || width * height <= CHECKED;
+    if (checked && !drawing && !(await whole(file))) throw new Error(damaged(name));
+    const empty = `${name} is empty, all of it is transparent: take another picture.`;
+    return upright(image, width, height, checked ? empty : damaged(name));
   } finally {
     URL.revokeObjectURL(address);
   }
@@ -51,16 +54,16 @@ export async function read(file) {
  * @param {HTMLImageElement} image
  * @param {number} width
  * @param {number} height
- * @param {string} name
+ * @param {string} blankness what to say where nothing of it can be seen
  */
-function upright(image, width, height, name) {
+function upright(image, width, height, blankness) {
   const scale = Math.min(1, LONGEST / Math.max(width, height));
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) });
   const target = context(canvas, { willReadFrequently: true });
   target.imageSmoothingQuality = "high";
   target.drawImage(image, 0, 0, canvas.width, canvas.height); // the browser decodes at about this size, not at its own
-  if (blank(target)) throw new Error(damaged(name));
+  if (blank(target)) throw new Error(blankness);
   target.globalCompositeOperation = "destination-over";
   target.fillStyle = "#fff";
   target.fillRect(0, 0, canvas.width, canvas.height);

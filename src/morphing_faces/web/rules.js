@@ -6,6 +6,7 @@
 
 export const FACE_FORMAT = "morphing-faces face";
 export const FACE_VERSION = 1;
+export const FIRST_SEED = 22;
 export const SEED_LIMIT = 4294967295;
 export const FACES = 0;
 export const WALK = 1;
@@ -17,6 +18,7 @@ export const SCALE_LIMITS = /** @type {const} */ ([0.1, 2.0]);
 export const WALK_STEP = 0.5;
 export const WALK_LIMIT = 2.5;
 export const WALK_TRIES = 200;
+export const SHEET_SIDE = 9;
 export const UNDO_STEPS = 200;
 export const WALK_SECONDS = 0.45;
 export const GLIDE_SECONDS = 4.0;

@@ -348,6 +348,15 @@ export class Session {
   }
 
   /**
+   * Take back what goes on, if it is of that kind ("move", "walk", ...), as if it had not been.
+   * @param {string} gesture
+   */
+  cancelGesture(gesture) {
+    if (this.#gesture === gesture) this.#state = this.#past.pop() ?? this.#state;
+    this.endGesture();
+  }
+
+  /**
    * Show a whole state, its locks included: one that `state` gave, or that a link says.
    * @param {State} state
    */

@@ -1,15 +1,32 @@
-/** What the page keeps between visits: JSON values in the browser's local storage, or in memory where that is refused. */
+/**
+ * What the page keeps between visits: JSON values in the browser's local storage, or in memory where that is refused.
+ *
+ * Other tabs write there, too: a value is read anew whenever it is needed, and changed by `update` only.
+ */
 
 const PREFIX = "morphing-faces/";
 
 export class Store {
-  /** What was written or read in this visit; all there is where storage is refused. @type {Map<string, unknown>} */
-  #memory = new Map();
-  #told = false;
+  /** What could not be written: it is there for the rest of this visit. @type {Map<string, unknown>} */
+  #unkept = new Map();
+  /** @type {Map<string, () => void>} */
+  #listeners = new Map();
+  /** Why the last value could not be kept. */
+  trouble = "";
 
-  /** @param {(message: string) => void} tell called once, when storage turns out to be full or forbidden */
-  constructor(tell) {
-    this.tell = tell;
+  constructor() {
+    window.addEventListener("storage", ({ key }) => {
+      for (const [name, listener] of this.#listeners) if (key === null || key === PREFIX + name) listener();
+    });
+  }
+
+  /**
+   * Be told when another tab has changed a value.
+   * @param {string} key
+   * @param {() => void} listener the only one for this key
+   */
+  watch(key, listener) {
+    this.#listeners.set(key, listener);
   }
 
   /**
@@ -18,37 +35,40 @@ export class Store {
    * @returns {unknown}
    */
   get(key) {
-    if (this.#memory.has(key)) return this.#memory.get(key);
-    let value = null;
+    if (this.#unkept.has(key)) return this.#unkept.get(key);
     try {
-      value = JSON.parse(window.localStorage.getItem(PREFIX + key) ?? "null");
-    } catch (error) {
-      if (!(error instanceof SyntaxError)) this.#trouble(error);
+      return JSON.parse(window.localStorage.getItem(PREFIX + key) ?? "null");
+    } catch {
+      return null; // storage is forbidden, or holds something else
     }
-    this.#memory.set(key, value);
-    return value;
   }
 
   /**
-   * Keep a value. It is there for the rest of this visit even where storage is full or forbidden.
+   * Keep a value.
    * @param {string} key
    * @param {unknown} value
+   * @returns {boolean} whether it will be there after this visit; if not, `trouble` says why
    */
   set(key, value) {
-    this.#memory.set(key, value);
     try {
       window.localStorage.setItem(PREFIX + key, JSON.stringify(value));
+      this.#unkept.delete(key);
+      return true;
     } catch (error) {
-      this.#trouble(error);
+      this.#unkept.set(key, value);
+      const full = error instanceof DOMException && error.name === "QuotaExceededError";
+      this.trouble = full ? "the browser's storage for this page is full" : "the browser does not let this page keep anything";
+      return false;
     }
   }
 
-  /** @param {unknown} error */
-  #trouble(error) {
-    if (this.#told) return;
-    this.#told = true;
-    const full = error instanceof DOMException && error.name === "QuotaExceededError";
-    const reason = full ? "the browser's storage for this page is full" : "the browser does not let this page keep anything";
-    this.tell(`Favourites and names last until you close this page: ${reason}.`);
+  /**
+   * Change the value that is kept now, whoever wrote it.
+   * @param {string} key
+   * @param {(value: unknown) => unknown} change
+   * @returns {boolean} as `set`
+   */
+  update(key, change) {
+    return this.set(key, change(this.get(key)));
   }
 }

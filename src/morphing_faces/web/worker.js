@@ -10,12 +10,12 @@
  * @typedef {import("onnxruntime-web").InferenceSession} InferenceSession
  * @typedef {import("onnxruntime-web").Tensor} Tensor
  * @typedef {{bytes: number, sha256: string}} FileEntry
- * @typedef {{latent: number, share: number, kl: number, active: boolean}} Dimension
+ * @typedef {{latent: number, share: number, kl: number, active: boolean, name?: string, low?: string, high?: string}} Dimension
  * @typedef {{format: number, name: string, image_shape: [number, number, number], latent_size: number, shape?: {landmarks: [number, number][]},
  *   dimensions: Dimension[], files: Record<string, FileEntry>, [key: string]: any}} Manifest
  * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
  * @typedef {"wasm" | "webgpu"} Backend
- * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
+ * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string, manifest?: Manifest} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
  *   | {verb: "fetch encoder"} | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
  *   } Request
  * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
@@ -156,7 +156,7 @@ async function answer(request, report) {
       awake.catch(() => undefined); // said when something is loaded
       return {};
     case "load":
-      return load(request.base, report);
+      return load(request.base, request.manifest, report);
     case "decode":
       return { pixels: await decode(request.u, request.n) };
     case "fetch encoder":
@@ -220,19 +220,23 @@ async function wake() {
 /**
  * Fetch and check a bundle's decoder, and start it.
  * @param {string} address of the bundle's folder
+ * @param {Manifest | undefined} given spares its download
  * @param {(progress: Progress) => void} report
  * @returns {Promise<Loaded>}
  */
-async function load(address, report) {
+async function load(address, given, report) {
   base = address;
-  const [network] = await Promise.all([fetchDecoder(report), awake]);
+  const [network] = await Promise.all([fetchDecoder(given, report), awake]);
   decoder = await start(network, "decoder.onnx", described().shape ? ["u", "shape"] : ["u"], ["picture"]);
   return { manifest: described(), backend, threads: threads() };
 }
 
-/** @param {(progress: Progress) => void} report */
-async function fetchDecoder(report) {
-  manifest = checked(await json(new URL("manifest.json", base), "The model's description"));
+/**
+ * @param {Manifest | undefined} given
+ * @param {(progress: Progress) => void} report
+ */
+async function fetchDecoder(given, report) {
+  manifest = checked(given ?? await json(new URL("manifest.json", base), "The model's description"));
   arriving.report = report; // not before: now it is known how much there is in all
   return arriving.download(bundleFile("decoder.onnx"), manifest.files["decoder.onnx"], "the model");
 }
