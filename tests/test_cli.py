@@ -115,7 +115,10 @@ def test_bundles_and_info(command: Command, tiny_bundle: Path) -> None:
         (["train", "--recipe", "clasic", "--data", ".", "-o", "run"], ["'clasic'", "classic"]),
         (["train", "--recipe", "classic", "--data", "gone", "-o", "run"], ["gone", "morphing-faces prepare"]),
         (["train", "--recipe", "classic", "--set", "btach=3", "--data", ".", "-o", "run"], ["btach", "'batch'"]),
-        (["train", "--recipe", "classic", "--set", "batch=0", "--data", ".", "-o", "run"], ["batch = 0", "at least 1"]),
+        (
+            ["train", "--recipe", "classic", "--set", "batch=0", "--data", ".", "-o", "run"],
+            ["batch = 0", "from 1 to 65536"],
+        ),
         (["prepare", "gone", "-o", "data"], ["'gone'", "does not exist"]),
         (["prepare", ".", "--size", "4", "-o", "data"], ["--size 4", "8 to 1024"]),
         (["prepare", ".", "-o", "data"], ["no readable picture"]),
@@ -125,6 +128,57 @@ def test_bundles_and_info(command: Command, tiny_bundle: Path) -> None:
 def test_wrong_words_get_one_line(command: Command, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
     refused(command(*arguments), *words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sample", "-o", ""], ["the path is empty"]),
+        (["sample", "-n", "0", "-o", "a.png"], ["0", "1<=x<=100000", "sample --help"]),
+        (["smaple"], ["smaple"]),
+        (["sample", "-n", "100000", "-o", "a.png"], ["pixels, more than", "-o DIR"]),
+        (["traverse", "-d", "0-9999999999", "-o", "t.png"], ["'0-9999999999'", "0 to 28"]),
+        (["traverse", "-d", "3-1", "-o", "t.png"], ["'3-1'", "upwards"]),
+        (["traverse", "-d", "1,1", "-o", "t.png"], ["'1,1'", "at most once"]),
+        (["traverse", "--face", "gone.json", "-o", "t.png"], ["gone.json", "No such file"]),
+        (["walk", "--rate", "60", "-o", "w.gif"], ["--rate 60", "at most 50"]),
+        (["walk", "--steps", "10000", "--frames", "120", "-o", "w.webp"], ["1,200,000 frames"]),
+        (["sample", "-o", "a\x1b[31m.png"], ["\\x1b"]),
+        (["sample", "-o", "/proc"], ["mount point"]),
+        (["window"], ["no display"]),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_work(
+    command: Command, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    refused(command(*arguments), *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_photograph_is_never_replaced_by_what_is_made_of_it(
+    command: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "me.png")
+    before = (tmp_path / "me.png").read_bytes()
+    refused(command("reconstruct", "me.png", "-b", tiny_bundle, "-o", "me.png"), "one of the files that are read")
+    assert (tmp_path / "me.png").read_bytes() == before
+
+
+def test_a_fault_is_an_apology_and_its_traceback_comes_with_debug(
+    command: Command, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(mf.Model, "sample", broken)
+    monkeypatch.setattr("morphing_faces.render.normal", broken)
+    arguments = ("sample", "-b", tiny_bundle, "-o", "a.png")
+    done = command(*arguments)
+    refused(done, "sorry, this is a fault of morphing-faces", "operands could not be broadcast", "--debug")
+    assert done.returncode == 70
+    for words in (("--debug", *arguments), (*arguments, "--debug")):
+        assert "Traceback" in command(*words).stderr
+    refused(command(*arguments), "sorry")  # not for ever
 
 
 def test_damaged_bundles_get_one_line(command: Command, bundle_copy: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
+import os
+import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +24,7 @@ from sklearn.utils import Bunch
 from conftest import drawn_faces
 from morphing_faces import prepare as preparing
 from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.errors import UserError
 
 FACES = drawn_faces(40, size=16, seed=5)
 
@@ -204,6 +209,167 @@ def test_a_16_bit_picture_keeps_its_brightness(tmp_path: Path) -> None:
     folder = save_one(tmp_path / "in", Image.fromarray(grey.astype(np.uint16) * 257))
     _, data = prepare(folder, out=tmp_path / "out", grey=True)
     assert np.array_equal(data.images[0, ..., 0], grey)
+
+
+# --- what people and their tools really hand over
+
+
+def encrypted(archive: bytes, name: bytes) -> bytes:
+    """The same zip, its headers saying that a member is encrypted."""
+    content = bytearray(archive)
+    at = content.rindex(b"PK\x01\x02", 0, content.rindex(name))
+    content[at + 8] |= 1
+    content[content.index(b"PK\x03\x04", 0, content.index(name) + 1) + 6] |= 1
+    return bytes(content)
+
+
+def with_method(archive: bytes, name: bytes, method: int) -> bytes:
+    content = bytearray(archive)
+    content[content.rindex(b"PK\x01\x02", 0, content.rindex(name)) + 10] = method
+    return bytes(content)
+
+
+def labelled_zip(labels: bytes = b"file,smile\na.png,yes\n") -> bytes:
+    file = io.BytesIO()
+    picture = io.BytesIO()
+    Image.fromarray(FACES[0]).save(picture, "PNG")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("labels.csv", labels)
+        archive.writestr("a.png", picture.getvalue())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content.replace(b"a.png,yes", b"a.png,not"), "Bad CRC-32"),
+        (lambda content: encrypted(content, b"labels.csv"), "encrypted"),
+        (lambda content: with_method(content, b"labels.csv", 9), "compression method"),
+        (lambda content: content[:100], "is not a readable zip"),
+    ],
+    ids=["another checksum", "encrypted", "an unknown method", "cut"],
+)
+def test_a_zip_whose_labels_cannot_be_read_is_one_line(
+    damage: Callable[[bytes], bytes], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in.zip").write_bytes(damage(labelled_zip()))
+    with pytest.raises(UserError, match=said) as caught:
+        prepare(tmp_path / "in.zip", out=tmp_path / "out")
+    assert "in.zip" in one_line(str(caught.value))
+    assert left_in(tmp_path) == ["in.zip"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("file,größe\na.png,5\n".encode("latin-1"), "not UTF-8"),
+        (b"file,file\na.png,a\n", "two columns"),
+        (b'file,x\n"' + b"a" * 200_000 + b"\n", "field larger"),
+    ],
+    ids=["latin-1", "twice the same", "a cell without end"],
+)
+def test_a_table_of_labels_that_cannot_be_read_is_named(labels: bytes, said: str, tmp_path: Path) -> None:
+    folder = save_faces(tmp_path / "in", FACES[:1])
+    (folder / "labels.csv").write_bytes(labels)
+    (tmp_path / "in.zip").write_bytes(labelled_zip(labels))
+    for source in (folder, tmp_path / "in.zip"):
+        with pytest.raises(UserError, match=said) as caught:
+            prepare(source, out=tmp_path / "out")
+        assert "labels.csv" in one_line(str(caught.value))
+
+
+def test_a_column_called_row_is_a_label_like_any_other(tmp_path: Path) -> None:
+    folder = save_faces(tmp_path / "in", FACES[:2])
+    (folder / "labels.csv").write_text("file,row\n000.png,999\n001.png,7\n", encoding="utf-8-sig")
+    _, data = prepare(folder, out=tmp_path / "out")
+    assert data.labels == {"row": ["999", "7"]}
+
+
+def test_two_members_of_one_name_are_two_pictures(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for face in FACES[:2]:
+            content = io.BytesIO()
+            Image.fromarray(face).save(content, "PNG")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                archive.writestr("a.png", content.getvalue())
+    _, data = prepare(tmp_path / "in.zip", out=tmp_path / "out")
+    assert np.array_equal(data.images, FACES[:2])
+
+
+def test_what_unpacks_to_too_much_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "PICTURE_LIMIT", 1000)
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.png", bytes(100_000))
+        content = io.BytesIO()
+        Image.fromarray(FACES[0]).save(content, "PNG")
+        archive.writestr("a.png", content.getvalue())
+    record, data = prepare(tmp_path / "in.zip", out=tmp_path / "out")
+    assert "unpacks to more than 1,000 bytes" in record["skipped"][0]["why"]
+    assert len(data.images) == 1
+
+
+def test_pictures_of_a_phone_are_read_or_named_with_the_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    face = Image.fromarray(FACES[0])
+    face.save(folder / "a.avif", "AVIF", quality=100)
+    face.save(folder / "b.jfif", "JPEG", quality=100)
+    face.save(folder / "c", "PNG")
+    (folder / "d.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(40))
+    (folder / "notes").write_text("no picture, and no suffix")
+    record, data = prepare(folder, out=tmp_path / "out")
+    assert len(data.images) == 3
+    (skipped,) = record["skipped"]
+    assert skipped["picture"] == "d.HEIC"
+    assert "morphing-faces[heic]" in skipped["why"]
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
+    save_faces(tmp_path / "elsewhere", FACES[:2])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
+    _, data = prepare(tmp_path / "in", out=tmp_path / "out")
+    assert np.array_equal(data.images, FACES[:2])
+
+
+@pytest.mark.parametrize("maximum", [200, 300, 60_000])
+def test_a_dark_array_of_16_bits_stays_dark(maximum: int, tmp_path: Path) -> None:
+    np.save(tmp_path / "dark.npy", np.full((3, 16, 16), maximum, np.uint16))
+    _, data = prepare(tmp_path / "dark.npy", out=tmp_path / "out", grey=True)
+    assert int(data.images[0, 0, 0, 0]) == round(maximum / 257)
+
+
+def test_texts_and_headers_that_are_no_arrays_are_one_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("notes.txt", "no array")
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': ((1,), "
+    (tmp_path / "paren.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+    for name in ("text.npz", "paren.npy"):
+        with pytest.raises(UserError, match=name) as caught:
+            prepare(tmp_path / name, out=tmp_path / "out")
+        one_line(str(caught.value))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_text_is_skipped_and_printed_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_faces(tmp_path / "in", FACES[:1])
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9\x1b[31m.png")).write_bytes(b"junk")
+    record, _ = prepare(folder, out=tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "udce9" in said
+    json.dumps(record).encode("utf-8")
+
+
+def test_a_source_is_never_what_is_replaced(tmp_path: Path) -> None:
+    prepare(save_faces(tmp_path / "in", FACES[:2]), out=tmp_path / "out")
+    with pytest.raises(UserError, match="holds the source"):
+        prepare(tmp_path / "out" / "images.npy", out=tmp_path / "out", overwrite=True)
+    assert len(open_dataset(tmp_path / "out").images) == 2
 
 
 # --- what is held out

@@ -40,6 +40,9 @@ class Commands(click.Group):
     def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else "morphing-faces"
+            fail(f"{error.format_message().rstrip('.')} ({where} --help tells more)", code=2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
             raise
         except KeyboardInterrupt:
@@ -398,9 +401,9 @@ def train(
     from .train.processes import Interrupted
 
     first = int(os.environ.get("RANK", "0")) == 0
-    pictures = open_dataset(data)
     settings = loop.saved_recipe(out) if recipe is None else recipes.recipe(recipe)
     settings = settings.replace(**recipes.parse_overrides(changes))
+    pictures = open_dataset(data)
     if first and settings.network == "conv" and settings.shape and pictures.landmarks is None:
         click.echo(f"{data} has no landmarks, so the model has no shape: prepare --landmarks finds them", err=True)
     try:

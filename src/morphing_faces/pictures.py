@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import UserError, missing, one_line, reason
+from .errors import UserError, one_line, reason
 from .files import read_bytes
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the suffixes of pictures that can be written
@@ -112,7 +112,7 @@ def _register_heic(name: str) -> None:
         import pillow_heif
     except ImportError:
         raise UserError(
-            f"{name} is an HEIC picture: save it as JPEG first, or {missing('pillow_heif', 'reading it')}"
+            f"{name} is an HEIC picture: save it as JPEG, or install what reads it: pip install 'morphing-faces[heic]'"
         ) from None
     pillow_heif.register_heif_opener()
 
