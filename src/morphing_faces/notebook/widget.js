@@ -10,6 +10,7 @@ import { Session } from "../web/session.js";
  * @typedef {import("../web/model.js").Model} PageModel
  * @typedef {import("../web/picture.js").Pixels} Pixels
  * @typedef {Float32Array<ArrayBuffer>} Floats
+ * @typedef {{z: Floats, resolve: (pixels: Pixels | null) => void}} Request
  * @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void,
  *   send(content: any, callbacks?: any, buffers?: ArrayBuffer[]): void,
  *   on(event: string, callback: (...values: any[]) => void): void,
@@ -31,9 +32,9 @@ const BASE = "https://notebook.invalid/";
 class Drawer {
   /** The model in this browser. @type {PageModel | null} */
   #here = null;
-  /** @type {{z: Floats, resolve: (pixels: Pixels | null) => void} | null} */
+  /** What the kernel draws next. @type {Request | null} */
   #next = null;
-  /** What the kernel is drawing. @type {((pixels: Pixels | null) => void) | null} */
+  /** What it is drawing. @type {Request | null} */
   #drawing = null;
 
   /**
@@ -49,11 +50,16 @@ class Drawer {
     this.dimensions = manifest.dimensions.map(({ latent }) => latent);
   }
 
-  /** @param {PageModel} model */
+  /**
+   * From now on draw here, beginning with what the kernel was asked for last.
+   * @param {PageModel} model
+   */
   use(model) {
     this.#here = model;
-    this.#drawing?.(null);
-    this.#drawing = null;
+    const last = this.#next ?? this.#drawing;
+    if (this.#drawing !== last) this.#drawing?.resolve(null);
+    this.#next = this.#drawing = null;
+    if (last) void model.decodeLatest(last.z).then(last.resolve);
   }
 
   /**
@@ -72,20 +78,20 @@ class Drawer {
 
   #ask() {
     if (this.#drawing || !this.#next) return;
-    const { z, resolve } = this.#next;
+    this.#drawing = this.#next;
     this.#next = null;
-    this.#drawing = resolve;
-    this.kernel.send({ verb: "draw" }, undefined, [z.slice().buffer]);
+    this.kernel.send({ verb: "draw" }, undefined, [this.#drawing.z.slice().buffer]);
   }
 
   /** @param {DataView} bytes RGB or grey, height * width * channels */
   drawn(bytes) {
+    if (!this.#drawing) return; // it is drawn here by now
     const [height, width, channels] = this.imageShape;
     const pixels = new Uint8ClampedArray(height * width * 4).fill(255);
     for (let from = 0, to = 0; to < pixels.length; from += channels, to += 4) {
       for (let k = 0; k < 3; k++) pixels[to + k] = bytes.getUint8(from + (channels === 3 ? k : 0));
     }
-    this.#drawing?.(pixels);
+    this.#drawing.resolve(pixels);
     this.#drawing = null;
     this.#ask();
   }
