@@ -512,6 +512,7 @@ WRONG: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "10 GB, as it does not say": (huge, "uses the operator 'ConstantOfShape'"),
     "NaN": (lambda: constant_picture(float("nan")), "not finite"),
     "infinite": (lambda: constant_picture(float("inf")), "not finite"),
+    "grey": (lambda: constant_picture(0.5), "draws the same picture whatever its latent is"),
     "black": (lambda: constant_picture(0.0), "say what black and white are with --range"),
     "values without a range": (lambda: decoder(scale=9000.0), "say what black and white are with --range"),
     "a custom operator": (lambda: changed(lambda m: m.graph.node.append(helper.make_node("Run", ["z"], ["r"], domain="evil")), domains=["evil"]), "which is not one of ONNX Runtime's own"),

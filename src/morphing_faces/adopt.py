@@ -37,7 +37,7 @@ from .network_file import (
     read,
     sized,
 )
-from .onnx_guard import RefusedError, check
+from .onnx_guard import Cost, RefusedError, check
 from .principal import BATCH, Directions, plan, principal_directions, steady_step
 from .trial import simplified
 
@@ -47,7 +47,8 @@ RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0), "0,255": (0.0, 255.0)}
 LOOKED_AT = 64  # typical pictures from which the range is found
 DECODES, DECODES_LARGE = 16_384, 4_096  # pictures drawn to find the directions; the second where they are large
 LARGE = 256  # pixels of a side
-PIXELS = BATCH * 128 * 128  # in one call of the decoder: bounds the memory
+PIXELS = BATCH * 128 * 128  # of the pictures in hand at once
+VALUES = 64_000_000  # numbers in all values of one call of the runtime: bounds the memory
 SAME = 2e-3  # of the pictures' range: how far two ways to draw the same picture may be apart
 FLATTEST = 1e-8  # of the largest variance of the codes: a direction with less is given that much
 
@@ -75,13 +76,12 @@ class Network:
     port: Port
     row: tuple[int, ...]
     session: onnxruntime.InferenceSession
+    chunk: int  # rows in one call
 
     def run(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of the input, flat or not -> all outputs, float32."""
         values = rows.reshape(-1, *self.row).astype(FLOATS[self.port.kind])
-        return [
-            np.asarray(out, np.float32) for out in self.session.run(None, {self.session.get_inputs()[0].name: values})
-        ]
+        return _run(self.session, values, self.chunk)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def adopt(
     say(f"{decoder}: {k} latent dimensions to {layout}, opset {opset_of(given)}")
 
     moments = _moments(points) if points is not None else Moments(np.zeros(k), np.eye(k))
-    typical = network.run(moments.mean + noise.normal(0, 0, LOOKED_AT, k) @ moments.factor.T)[0]
+    looked_at = max(8, min(LOOKED_AT, 4 * PIXELS // layout.shape[0] ** 2))
+    typical = network.run(moments.mean + noise.normal(0, 0, looked_at, k) @ moments.factor.T)[0]
     if not np.isfinite(typical).all():
         raise UserError(f"{decoder} draws values that are not finite: train it again, or export it in float32")
     span, how = _range(typical, value_range, decoder)
@@ -152,10 +153,12 @@ def adopt(
     say(f"directions: {spend.decodes:,} pictures at {1000 * each:.3g} ms, about {_duration(spend.decodes * each)}")
     step = steady_step(whitened, k, batch=batch)
     found = principal_directions(whitened, spend, step=step, batch=batch, progress=progress)
+    if not found.share.any():
+        raise UserError(f"{decoder} draws the same picture whatever its latent is: export the decoder that was trained")
     matrix = moments.factor @ found.rotation
 
     files = {"decoder.onnx": _decoder(network, moments.mean, matrix, layout, span).SerializeToString()}
-    decode = _runner(files["decoder.onnx"], "u")
+    decode = _runner(files["decoder.onnx"], {"u": (1, k)}, decoder)
     u = noise.normal(1, 0, 8, k)
     gap = float(np.abs(decode(u)[0] - whitened(u @ found.rotation.T.astype(np.float32)).clip(0, 1)).max())
     if gap > SAME:
@@ -169,8 +172,8 @@ def adopt(
         reading, meaning = _encoder(encoder, layout, k)
         say(f"{encoder}: {meaning}")
         files["encoder.onnx"] = _reader(reading, meaning, moments.mean, matrix, layout, span).SerializeToString()
-        encode = _runner(files["encoder.onnx"], "picture")
-        own = decode(noise.normal(2, 0, LOOKED_AT, k))[0]
+        encode = _runner(files["encoder.onnx"], {"picture": (1, *layout.shape)}, encoder)
+        own = decode(noise.normal(2, 0, looked_at, k))[0]
         again = decode(encode(own)[0])[0]
         psnr = -10 * np.log10(max(float(np.square(own - again).mean()), 1e-10))
         figures["own_faces_psnr"] = round(float(psnr), 2)
@@ -178,9 +181,6 @@ def adopt(
         sources["encoder"] = _source(encoder, reading.model)
     if codes and points is not None:
         sources["codes"] = {"file": codes.name, "shape": list(points.shape), "sha256": _sha256(codes)}
-    check(files["decoder.onnx"], {"u": (1, k)})  # what a bundle's reader asks for
-    if encoder:
-        check(files["encoder.onnx"], {"picture": (1, *layout.shape)})
     golden = golden_values(k, lambda u: decode(u)[0], (lambda x: (encode(x)[0], encode(x)[1])) if encode else None)
     files["golden.json"] = (json.dumps(golden) + "\n").encode()
     manifest = _manifest(name or out.resolve().name, layout, found, files)
@@ -290,9 +290,26 @@ def _start(model: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _runner(content: bytes, name: str) -> Callable[[np.ndarray], list[np.ndarray]]:
+def _runner(
+    content: bytes, inputs: dict[str, tuple[int, ...]], title: Path
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """How one of the bundle's own networks is run, once it is judged as whoever reads the bundle will judge it."""
+    try:
+        chunk = _rows_at_once(check(content, inputs))
+    except RefusedError as error:
+        raise UserError(f"{title} {error}") from None
     session = _start(content)
-    return lambda values: list(session.run(None, {name: values.astype(np.float32)}))
+    return lambda values: _run(session, values.astype(np.float32), chunk)
+
+
+def _rows_at_once(cost: Cost) -> int:
+    return max(1, min(LOOKED_AT, VALUES // max(cost.values, 1)))
+
+
+def _run(session: onnxruntime.InferenceSession, values: np.ndarray, chunk: int) -> list[np.ndarray]:
+    name = session.get_inputs()[0].name
+    parts = [session.run(None, {name: values[first : first + chunk]}) for first in range(0, len(values), chunk)]
+    return [np.concatenate(outputs).astype(np.float32, copy=False) for outputs in zip(*parts, strict=True)]
 
 
 def _any_batch(model: onnx.ModelProto, port: Port, row: tuple[int, ...], title: str) -> Network:
@@ -315,12 +332,12 @@ def _any_batch(model: onnx.ModelProto, port: Port, row: tuple[int, ...], title: 
         form = forms[way]
         content = form.SerializeToString()
         try:
-            check(content, {port.name: (1, *row)})
+            cost = check(content, {port.name: (1, *row)})
         except RefusedError as error:
             refusals.append(str(error))
             continue
         try:
-            network = Network(form, port, row, _start(content))
+            network = Network(form, port, row, _start(content), max(3, _rows_at_once(cost)))
             alone = [network.run(each[None]) for each in rows]
             together = network.run(rows)
         except Exception as error:  # the runtime has no common base class
