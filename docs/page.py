@@ -16,31 +16,29 @@ from playwright.sync_api import sync_playwright
 from morphing_faces.cli import FIRST_SEED
 
 OUT = Path(__file__).parent / "page.png"
-NAMES = sys.argv[2:]  # of the first dimensions
 
 
 def main() -> None:
-    """Keep three faces, name some dimensions, move the mouse, and take the picture."""
+    """Keep some faces, open a row, move the mouse over the face, and take the picture."""
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        page = browser.new_page(viewport={"width": 1360, "height": 1120}, color_scheme="dark")
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
         page.goto(sys.argv[1])
         page.wait_for_selector("body[data-state=ready]")
-        for dimension, name in enumerate(NAMES):
-            page.fill(f"#dimensions li:nth-child({dimension + 1}) .name", name)
         for _ in range(5):
             page.click("#random")
             page.click("#favour")
         page.evaluate(f"location.hash = 'seed={FIRST_SEED}'")
-        page.evaluate("document.activeElement.blur()")
+        page.click("#dimensions li:nth-child(18) > .name")
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         box = page.locator("#face").bounding_box()
         assert box
         page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.45 * box["height"])
         page.wait_for_timeout(12_000)  # messages go, small faces come
         picture = Image.open(io.BytesIO(page.screenshot()))
         browser.close()
-    picture.convert("RGB").resize((1020, 840), Image.Resampling.LANCZOS).save(OUT, optimize=True)
+    picture.convert("RGB").resize((1080, 675), Image.Resampling.LANCZOS).save(OUT, optimize=True)
     print(f"wrote {OUT}, {OUT.stat().st_size // 1000} kB")
 
 

@@ -67,7 +67,7 @@ class Hand:
         for frozen in ("true", "false"):
             self.page.mouse.down()
             self.page.mouse.up()
-            self.page.wait_for_function(f"morphingFaces.session.frozen === {frozen}")
+            self[f"#freeze[aria-pressed={frozen}]"].wait_for()
 
     def open_row(self, dimension: int) -> None:
         """Open a dimension's row, with its faces and tools."""

@@ -66,6 +66,11 @@ def test_the_face_has_its_share_of_every_window(visit: Visit, address: str) -> N
         assert box
         assert box["y"] + box["height"] <= height, (width, height)
         assert hand.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, height)
+        hand.page.evaluate("scrollTo(0, 400)")
+        box = hand["#face"].bounding_box()
+        assert box
+        assert box["y"] >= -1, ("it stays in view", width, height)
+        hand.page.evaluate("scrollTo(0, 0)")
 
 
 def test_nothing_shifts_while_the_page_loads(visit: Visit, address: str) -> None:

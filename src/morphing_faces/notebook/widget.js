@@ -180,7 +180,7 @@ export function show(kernel, root, worker) {
   const names = { nameOf, polesOf };
 
   const app = new App(/** @type {any} */ (null), (words) => (said.textContent = words));
-  new Face(app, /** @type {any} */ (names));
+  new Face(app, /** @type {any} */ (names), { dwell: 0, returns: false }); // the way leads from the face to the next cell
   const drawer = new Drawer(kernel, manifest);
   const files = new Files(kernel);
   let gone = false;

@@ -39,9 +39,12 @@ export class Face {
   /**
    * @param {App} app
    * @param {Dimensions} dimensions knows the names of the axes
+   * @param {{dwell?: number, returns?: boolean}} [hand] how long the mouse must stay before the face follows, in ms, and
+   *   whether leaving without a click brings back what was there
    */
-  constructor(app, dimensions) {
+  constructor(app, dimensions, { dwell = DWELL, returns = true } = {}) {
     this.app = app;
+    this.hand = { dwell, returns };
     this.dimensions = dimensions;
     this.axes = [byId("axis-x", HTMLElement), byId("axis-y", HTMLElement)].map((axis) => ({
       name: inside(axis, ".axis-name", HTMLElement),
@@ -84,7 +87,7 @@ export class Face {
   #enter(event) {
     if (event.pointerType !== "mouse" || !this.app.alive) return;
     clearTimeout(this.#dwell);
-    this.#dwell = setTimeout(() => this.#follow(), DWELL);
+    this.#dwell = setTimeout(() => this.#follow(), this.hand.dwell);
   }
 
   #follow() {
@@ -100,7 +103,7 @@ export class Face {
   #leave(event) {
     if (event.pointerType !== "mouse") return;
     clearTimeout(this.#dwell);
-    if (this.#follows) this.app.letGo();
+    if (this.#follows && this.hand.returns) this.app.letGo();
     this.#follows = false;
     document.body.classList.remove("following");
   }
