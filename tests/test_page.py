@@ -18,7 +18,9 @@ from conftest import drawn_face
 from hand import PHONE, Hand, Serve, Visit, centre, crop, follow, open_page, pick, picture_file, pixels, row, until
 from morphing_faces import noise
 from morphing_faces.cli import FIRST_SEED
-from morphing_faces.render import to_uint8
+from morphing_faces.photo import likeness
+from morphing_faces.pictures import to_uint8
+from scene import background, paste
 
 # --- the first seconds
 
@@ -592,6 +594,14 @@ def test_rubbish_in_the_storage_does_no_harm(visit: Visit, address: str) -> None
 
 # --- the photograph
 
+
+@pytest.fixture(scope="module")
+def color_faces() -> np.ndarray:
+    """Eight faces of the default bundle, uint8 (8, 128, 128, 3)."""
+    model = mf.load()
+    return to_uint8(model.decode(0.8 * model.sample(8, seed=3)))
+
+
 MIDDLE, APART = (0.5, 0.315), 0.385  # the frame, as the README has it
 
 
@@ -617,8 +627,9 @@ def test_a_picture_in_the_frame_is_encoded_as_python_does(hand: Hand, tiny_bundl
     hand["#photo-use:not([disabled])"].wait_for()
     before = hand.z
     hand.click("#photo-use")
-    expected = model.encode(np.asarray(face.convert("L"))).mean[0]
-    np.testing.assert_allclose(hand.z, expected, atol=0.06)
+    expected = likeness(model, np.asarray(face.convert("L"))[None, ..., None])[0]
+    # The page's pictures have 8 bits, so its answer is a little different; the face is the same.
+    np.testing.assert_allclose(model.decode(hand.z), model.decode(expected), atol=0.06)
     assert hand.state("frozen") is True, "the way back over the face does not change it"
     assert not hand["#photo"].is_visible()
     hand.click("#favour")
@@ -633,7 +644,8 @@ def test_dragged_dots_set_the_frame_turned_and_scaled(hand: Hand) -> None:
     slopes = np.stack([x * 255 / width, y * 255 / height, np.zeros_like(x)], axis=2)
     hand.click("#open-photo")
     pick(hand, picture_file(Image.fromarray(slopes.astype(np.uint8))))
-    hand["#photo-use:not([disabled])"].wait_for()
+    hand.says("No face was found", "#photo-message")
+    assert hand["#photo-use"].is_disabled(), "what no person has placed is not offered"
     left, right = (250.0, 200.0), (330.0, 230.0)
     put_eyes(hand, left, right, (width, height))
     along = np.subtract(right, left)
@@ -655,8 +667,8 @@ def test_dragged_dots_set_the_frame_turned_and_scaled(hand: Hand) -> None:
 
 def test_the_dots_move_with_the_keys_too(hand: Hand) -> None:
     hand.click("#open-photo")
-    pick(hand, picture_file(drawn_face().resize((400, 300))))
-    hand["#photo-use:not([disabled])"].wait_for()
+    pick(hand, picture_file(Image.linear_gradient("L").resize((400, 300))))
+    hand.says("No face was found", "#photo-message")
     before = crop(hand)
     assert hand["#eye-left"].evaluate("dot => dot === document.activeElement")
     place = centre(hand["#eye-left"])
@@ -684,7 +696,7 @@ def test_a_photograph_is_turned_upright_and_can_be_dropped_or_pasted(hand: Hand)
             }""",
             [event, list(content)],
         )
-        hand["#photo-use:not([disabled])"].wait_for()
+        hand.says("No face was found", "#photo-message")
         size = hand["#photo-canvas"].evaluate("c => [c.width, c.height]")
         assert size == [200, 400]
         top, bottom = (
@@ -718,10 +730,36 @@ def test_damaged_photographs_are_told_in_one_line(hand: Hand) -> None:
     assert hand["#photo-message"].inner_text() == ""
 
 
+def test_the_eyes_are_found_and_other_faces_can_be_chosen(hand: Hand, color_faces: np.ndarray) -> None:
+    scene = background(1200, 800)
+    eyes = [paste(scene, color_faces[1], 350, 300, 150, 14), paste(scene, color_faces[4], 850, 330, 90, -6)]
+    hand.click("#open-photo")
+    pick(hand, picture_file(scene))
+    hand["#photo-use:not([disabled])"].wait_for()
+    board = hand["#photo-canvas"].bounding_box()
+    assert board
+
+    def off(face: np.ndarray) -> float:
+        """How far the dots are from a face's eyes, in parts of their distance."""
+        scale = 1200 / board["width"]
+        places = [
+            np.subtract(centre(hand[dot]), (board["x"], board["y"])) * scale for dot in ("#eye-left", "#eye-right")
+        ]
+        return float(np.abs(np.array(places) - face).max() / np.linalg.norm(face[1] - face[0]))
+
+    assert off(eyes[0]) < 0.15
+    assert hand["#photo-faces button"].count() == 2
+    hand.click("#photo-faces button:nth-child(2)")
+    until(lambda: off(eyes[1]) < 0.15, "the dots go to the other face")
+    assert hand["#photo-faces button:nth-child(2)"].get_attribute("aria-pressed") == "true"
+
+
 def test_a_photograph_of_12000_pixels_is_made_small(hand: Hand) -> None:
     large = Image.new("RGB", (12000, 9000), (90, 120, 60))
     hand.click("#open-photo")
     pick(hand, picture_file(large, "JPEG"), "large.jpg")
+    hand.says("No face was found", "#photo-message")
+    hand["#eye-left"].press("ArrowUp")
     hand["#photo-use:not([disabled])"].wait_for()
     assert hand["#photo-canvas"].evaluate("c => [c.width, c.height]") == [2048, 1536]
     assert crop(hand) == pytest.approx(np.full((192, 192, 3), 0.299 * 90 + 0.587 * 120 + 0.114 * 60), abs=2)
@@ -761,7 +799,8 @@ def test_a_model_in_colour_shows_films_and_encodes_colours(visit: Visit, serve: 
     hand["#photo-use:not([disabled])"].wait_for()
     assert np.ptp(crop(hand), axis=2).max() > 20
     hand.click("#photo-use")
-    np.testing.assert_allclose(hand.z, model.encode(np.asarray(face)).mean[0], atol=0.06)
+    expected = likeness(model, np.asarray(face)[None])[0]
+    np.testing.assert_allclose(model.decode(hand.z), model.decode(expected), atol=0.06)
 
 
 # --- the text

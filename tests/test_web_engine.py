@@ -606,7 +606,7 @@ def test_the_face_stays_alive_while_the_encoder_comes(visit: Visit, tiny: str) -
     [
         ({"manifest.json": None}, ["The model's description could not be loaded", "404", "its owner"]),
         ({"manifest.json": b"<html>"}, ["The model's description", "is not valid JSON"]),
-        ({"manifest.json": {"format": 2}}, ["has format 2, this page reads 1", "Reload the page"]),
+        ({"manifest.json": {"format": 3}}, ["has format 3, this page reads 1 and 2", "Reload the page"]),
         ({"manifest.json": {"files": {}}}, ["The model's description", "is incomplete"]),
         ({"decoder.onnx": None}, ["The model could not be loaded", "decoder.onnx", "404"]),
         ({"decoder.onnx": "cut"}, ["The model at", "decoder.onnx", "has 1000 bytes, expected"]),

@@ -17,6 +17,7 @@ os.environ.setdefault(
 )  # before ONNX Runtime is imported: it would look up names and report
 
 from .bundle import BundleError
+from .faces import Face, find_faces
 from .model import Model, Parts, Posterior, load
 from .session import Session
 
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
     from .notebook import FaceWidget
 
 __version__ = "0.1.0"
-__all__ = ["BundleError", "Model", "Parts", "Posterior", "Session", "__version__", "load", "widget"]
+__all__ = [
+    "BundleError",
+    "Face",
+    "Model",
+    "Parts",
+    "Posterior",
+    "Session",
+    "__version__",
+    "find_faces",
+    "load",
+    "widget",
+]
 
 
 def widget(model_or_session: Model | Session | None = None, seed: int = 0) -> FaceWidget:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -242,12 +242,15 @@ def sample(number: int, seed: int, out: Path, size: int | None, bundle: str | No
 @click.option("--steps", type=click.IntRange(2, 101), default=9, show_default=True, help="Pictures in a row.")
 @click.option("--reach", type=click.FloatRange(0.1, 10), default=2.5, show_default=True, help="From -REACH to REACH.")
 @click.option("--face", type=PATH, help="A face saved before, instead of a random one.")
+@click.option(
+    "--attributes", is_flag=True, help="The directions with names (smile, age ...) instead of the dimensions."
+)
 @seed_option
 @out_option
 @size_option
 @bundle_option
 def traverse(
-    dimensions: str | None, steps: int, reach: float, face: Path | None, seed: int, out: Path, size: int | None,
+    dimensions: str | None, attributes: bool, steps: int, reach: float, face: Path | None, seed: int, out: Path, size: int | None,
     bundle: str | None,
 ) -> None:  # fmt: skip
     """What each dimension does to a face: a row of pictures for each."""
@@ -262,6 +265,15 @@ def traverse(
     session = Session(model, seed)
     if face:
         session.load(face)
+    if attributes:
+        names = list(model.attributes)
+        if dimensions or not names:
+            why = "--dimensions does not go with it" if dimensions else f"bundle {model.name!r} has none"
+            raise UserError(f"--attributes: {why}")
+        render.check_sheet(len(names) * steps, steps, size or model.image_shape[0], model.image_shape, path)
+        render.save_sheet(render.attribute_traversal(model, session.z, steps, reach), path, steps, size)
+        click.echo(f"wrote {len(names)} rows ({', '.join(names)}) to {out}")
+        return
     chosen = _dimension_list(dimensions, len(model.dimensions))
     render.check_sheet(len(chosen) * steps, steps, size or model.image_shape[0], model.image_shape, path)
     render.save_sheet(render.traversal(model, session.z, chosen, steps, reach), path, steps, size)
@@ -296,31 +308,205 @@ def walk(steps: int, frames: int, rate: float, seed: int, out: Path, size: int |
     click.echo(f"wrote {len(pictures)} frames to {out}")
 
 
+# --- photographs
+
+
+class _Eyes(click.ParamType):
+    """``X,Y,X,Y``: the eye on the picture's left and the other, in pixels from the top left corner."""
+
+    name = "X,Y,X,Y"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            x0, y0, x1, y1 = (float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}: must be four numbers, X,Y of the eye on the left and X,Y of the other", param, ctx)
+        return ((x0, y0), (x1, y1)) if x0 <= x1 else ((x1, y1), (x0, y0))
+
+
+class _Setting(click.ParamType):
+    """``NAME=X``."""
+
+    name = "NAME=X"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name, equals, number = str(value).partition("=")
+        try:
+            return name.strip(), float(number if equals else "")
+        except ValueError:
+            self.fail(f"{value!r}: must be a name, = and a number, as smile=1.5", param, ctx)
+
+
+eyes_option = click.option(
+    "--eyes", type=_Eyes(), help="Where the eyes are, for a picture in which they are not found."
+)
+pictures_argument = click.argument("pictures", nargs=-1, required=True, type=PATH)
+
+
+def _each(pictures: tuple[Path, ...], eyes: Any, work: Callable[[Path], Any]) -> None:
+    """Do something with every picture of files and folders; one that cannot be used is named, and the rest go on."""
+    from .photo import pictures_of
+
+    paths = pictures_of(pictures)
+    if eyes and len(paths) > 1:
+        raise UserError(f"--eyes are those of one picture, and here are {len(paths)}: give them one by one")
+    failed = 0
+    with click.progressbar(paths, file=sys.stderr, hidden=len(paths) < 2 or not sys.stderr.isatty()) as bar:
+        for path in bar:
+            try:
+                work(path)
+            except (UserError, OSError) as error:
+                failed += 1
+                click.echo(f"morphing-faces: {errors.tell(error)}", err=True)
+    if failed:
+        fail(f"{failed} of {len(paths)} picture{'s' * (len(paths) > 1)} could not be used")
+
+
 @main.command()
-@click.argument("pictures", nargs=-1, required=True, type=PATH)
+@pictures_argument
+@out_option
+@click.option(
+    "--size", type=click.IntRange(8, 4096), default=512, show_default=True, help="Pixels of the frame's side."
+)
+@eyes_option
+def align(pictures: tuple[Path, ...], out: Path, size: int, eyes: Any) -> None:
+    """Cut the largest face out of PICTURES, files or folders, in the frame: -o face.png, or -o DIR for several."""
+    from .photo import cut_out, targets
+
+    target = targets(pictures, out, ".png")
+    _each(pictures, eyes, lambda path: cut_out(path, target(path), size, eyes))
+
+
+@main.command()
+@pictures_argument
+@out_option
+@eyes_option
+@bundle_option
+def encode(pictures: tuple[Path, ...], out: Path, eyes: Any, bundle: str | None) -> None:
+    """Photographs to faces that `load` reads: -o face.json, or -o DIR for several."""
+    from .model import load
+    from .photo import save_code, targets
+
+    target = targets(pictures, out, ".json")
+    model = load(bundle)
+    _each(pictures, eyes, lambda path: save_code(model, path, target(path), eyes))
+
+
+@main.command()
+@pictures_argument
 @out_option
 @size_option
+@eyes_option
 @bundle_option
-def reconstruct(pictures: tuple[Path, ...], out: Path, size: int | None, bundle: str | None) -> None:
-    """Encode and decode PICTURES that are already in the frame; each above its reconstruction (the mean code)."""
+def reconstruct(pictures: tuple[Path, ...], out: Path, size: int | None, eyes: Any, bundle: str | None) -> None:
+    """Encode and decode the faces of PICTURES, files or folders; each in the frame, above its reconstruction."""
     import numpy as np
 
     from . import render
     from .files import output_file
     from .metrics import psnr
     from .model import load
-    from .pictures import WRITTEN, open_frame, to_uint8
+    from .photo import framed, likeness
+    from .pictures import WRITTEN, read_picture, to_uint8
 
     path = output_file(out, WRITTEN, pictures)
     model = load(bundle)
-    columns = min(len(pictures), 10)
-    rows = 2 * -(-len(pictures) // columns)
-    render.check_sheet(rows * columns, columns, size or model.image_shape[0], model.image_shape, path)
-    originals = np.stack([open_frame(each, model.image_shape) for each in pictures])
-    decoded = to_uint8(model.decode(model.encode(originals).mean))
-    render.save_sheet(render.pairs(originals, decoded, columns), path, columns, size)
-    figures = ", ".join(f"{each:.1f}" for each in psnr(originals, decoded)[:10])
-    click.echo(f"wrote {len(pictures)} pair{'s' * (len(pictures) > 1)} to {out}; PSNR {figures} dB")
+    found: list[Any] = []
+    try:
+        _each(pictures, eyes, lambda each: found.append(framed(read_picture(each), model.image_shape, eyes, str(each))))
+    finally:
+        if found:
+            originals = np.stack(found)
+            columns = min(len(found), 10)
+            rows = 2 * -(-len(found) // columns)
+            render.check_sheet(rows * columns, columns, size or model.image_shape[0], model.image_shape, path)
+            decoded = to_uint8(model.decode(likeness(model, originals)))
+            render.save_sheet(render.pairs(originals, decoded, columns), path, columns, size)
+            figures = ", ".join(f"{each:.1f}" for each in psnr(originals, decoded)[:10])
+            click.echo(f"wrote {len(found)} pair{'s' * (len(found) > 1)} to {out}; PSNR {figures} dB")
+
+
+@main.command()
+@click.argument("faces", nargs=-1, required=True, metavar="FACE FACE...")
+@out_option
+@click.option("--seconds", type=click.FloatRange(0.2, 600), help="How long it plays.  [default: 2 from face to face]")
+@click.option("--rate", type=click.FloatRange(1, 60), default=25.0, show_default=True, help="Frames a second.")
+@click.option("--size", type=click.IntRange(16, 2048), default=512, show_default=True, help="Pixels of a frame's side.")
+@click.option("--loop", is_flag=True, help="Go back to the first face.")
+@bundle_option
+def morph(
+    faces: tuple[str, ...], out: Path, seconds: float | None, rate: float, size: int, loop: bool, bundle: str | None
+) -> None:
+    """A film from FACE to FACE: each a saved face (.json), seed:N, a photograph, or a folder of them.
+
+    Ends in .gif, .webp, .png (animated) or .mp4. A photograph moves at its own sharpness where the bundle has shape.
+    """
+    import numpy as np
+
+    from . import render
+    from .files import atomic_write, output_file
+    from .model import load
+    from .morph import film, people
+
+    path = output_file(out, render.FILMS, [face for face in faces if not face.startswith("seed:")])
+    model = load(bundle)
+    taking_part, skipped = people(model, faces)
+    for line in skipped:
+        click.echo(f"morphing-faces: {line}", err=True)
+    legs = len(taking_part) - (not loop)
+    frames = max(2, round((seconds or 2.0 * legs) * rate))
+    render.check_film(frames, size, rate, path)
+    pictures = film(taking_part, frames, size, loop)
+    with (
+        atomic_write(path) as temporary,
+        click.progressbar(pictures, length=frames, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar,
+    ):
+        render.save_film(np.stack(list(bar)), temporary, frames / rate, size)
+    click.echo(f"wrote {frames} frames to {out}")
+    if skipped:
+        fail(f"{len(skipped)} of what was given could not be used")
+
+
+@main.command()
+@click.argument("faces", nargs=-1, required=True, metavar="FACE FACE...")
+@out_option
+@click.option("--weights", metavar="W,W,...", help="How much of each.  [default: all alike]")
+@size_option
+@bundle_option
+def mix(faces: tuple[str, ...], out: Path, weights: str | None, size: int | None, bundle: str | None) -> None:
+    """The mean of several faces, each a saved face (.json), seed:N or a photograph: -o mean.png, or mean.json."""
+    from .files import output_file
+    from .model import load
+    from .morph import save_mix
+    from .pictures import WRITTEN
+
+    path = output_file(out, (*WRITTEN, ".json"), [face for face in faces if not face.startswith("seed:")])
+    save_mix(load(bundle), faces, weights, path, size)
+    click.echo(f"wrote the mean of {len(faces)} faces to {out}")
+
+
+@main.command()
+@click.argument("photograph", type=PATH)
+@out_option
+@click.option("--knob", "knobs", type=_Setting(), multiple=True, help="Move an attribute: smile=1.5. May be repeated.")
+@click.option(
+    "--dimension", "dimensions", type=_Setting(), multiple=True, help="Set a dimension: 3=-1. May be repeated."
+)
+@eyes_option
+@bundle_option
+def edit(
+    photograph: Path, out: Path, knobs: tuple[tuple[str, float], ...], dimensions: tuple[tuple[str, float], ...],
+    eyes: Any, bundle: str | None,
+) -> None:  # fmt: skip
+    """Move the face of a PHOTOGRAPH; the whole picture is written, upright and at its own size."""
+    from .files import output_file
+    from .model import load
+    from .photo import edit as change
+    from .pictures import WRITTEN
+
+    path = output_file(out, WRITTEN, [photograph])
+    change(load(bundle), photograph, path, knobs, dimensions, eyes)
+    click.echo(f"wrote {out}")
 
 
 # --- bundles
@@ -350,10 +536,15 @@ def info(name: str | None) -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--size", type=int, default=48, show_default=True, help="Pixels of a picture's side.")
 @click.option("--grey", is_flag=True, help="One channel instead of three.")
+@click.option(
+    "--align", "aligned", is_flag=True, help="Find the largest face of each picture, and cut it out in the frame."
+)
 @click.option("--landmarks", is_flag=True, help="Find 68 points a face, which a model with shape is trained on.")
 @click.option("--overwrite", is_flag=True, help="Replace the data set at -o.")
 @out_option
-def prepare(sources: tuple[str, ...], size: int, grey: bool, landmarks: bool, overwrite: bool, out: Path) -> None:
+def prepare(
+    sources: tuple[str, ...], size: int, grey: bool, aligned: bool, landmarks: bool, overwrite: bool, out: Path
+) -> None:
     """Make a data set from SOURCES: folders, zips, .npy or .npz arrays, lfw, olivetti."""
     from .prepare import prepare as make
 
@@ -362,6 +553,7 @@ def prepare(sources: tuple[str, ...], size: int, grey: bool, landmarks: bool, ov
         out,
         size=size,
         grey=grey,
+        align=aligned,
         landmarks=landmarks,
         overwrite=overwrite,
         progress=sys.stderr.isatty(),
@@ -396,6 +588,12 @@ def train(
 ) -> None:  # fmt: skip
     """Train a recipe on prepared pictures, or resume the run in -o. Under torchrun: on many processes."""
     from .dataset import open_dataset
+
+    if recipe == "faces":
+        from .train import faces
+
+        faces.train(faces.Settings.changed(changes), open_dataset(data), out, click.echo)
+        return
     from .train import loop
     from .train import recipe as recipes
     from .train.processes import Interrupted
@@ -428,6 +626,13 @@ def export(run: Path, data: Path, licence: str, names: Path | None, overwrite: b
     """Write the bundle of a RUN: coordinates folded in, fp16 weights, checked against PyTorch."""
     from . import names as naming
     from .dataset import open_dataset
+
+    if (run / "finder.pt").is_file():
+        from .train import faces
+
+        entry = faces.export(run, out, licence, overwrite=overwrite)["files"]["finder.onnx"]
+        click.echo(f"{out}: a finder of faces, {entry['bytes']:,} bytes")
+        return
     from .train.export import export as write
 
     chosen = naming.read(names) if names else None  # before the minutes of the export
@@ -463,21 +668,32 @@ def names(bundle: str, file: Path) -> None:
 @click.option("--faces/--no-faces", default=True, help="Describe faces, which needs the extra [metrics].")
 @click.option("--eigenfaces/--no-eigenfaces", default=True, help="Measure PCA with as many components beside it.")
 @click.option("--inception", is_flag=True, help="The Frechet Inception distance, too: downloads a network.")
+@click.option("--photographs", type=PATH, help="For `faces`: a zip or folder with images/ and eyes.csv, too.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure, as JSON.")
 @click.option("--write", is_flag=True, help="Put the figures into the bundle's manifest.")
 @seed_option
 def evaluate(
     name: str, data: Path, samples: int, pictures: int, k: int, faces: bool, eigenfaces: bool, inception: bool,
-    as_json: bool, write: bool, seed: int,
+    photographs: Path | None, as_json: bool, write: bool, seed: int,
 ) -> None:  # fmt: skip
-    """Measure a BUNDLE on held-out pictures: bounds, reconstructions, and samples against real faces."""
+    """Measure a BUNDLE on held-out pictures: bounds, reconstructions, and samples against real faces.
+
+    `faces`, or the folder of another finder: how many faces it finds, and how near its eyes are.
+    """
     import json
 
+    from . import evaluate_finder
     from .dataset import open_dataset
     from .evaluate import Settings, table
     from .evaluate import evaluate as measure
     from .model import load
 
+    if folder := evaluate_finder.folder_of(name):
+        found = evaluate_finder.evaluate(folder, open_dataset(data), photographs, pictures, seed)
+        if write:
+            evaluate_finder.add_figures(folder, found)
+        click.echo(json.dumps(found, indent=1) if as_json else evaluate_finder.table(found))
+        return
     settings = Settings(samples, pictures, k, seed, faces, inception, eigenfaces)
     model = load(name)
     say = (lambda what: click.echo(f"measuring {what} ...", err=True)) if sys.stderr.isatty() else (lambda _: None)

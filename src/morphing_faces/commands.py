@@ -39,7 +39,8 @@ class View(Protocol):
 class Command:
     """A word of the prompt.
 
-    ``arguments`` are what follows it, as the help shows them: D is a dimension, X a number, FILE a path. ``action`` does
+    ``arguments`` are what follows it, as the help shows them: D is a dimension, X a number, FILE a path, NAME one of the
+    model's attributes, which may have several words. ``action`` does
     it and returns what to tell the person, "" for nothing. ``keys`` are the keys of the window, by matplotlib's names;
     where the word takes arguments, they open a line that begins with it. ``others`` are words that mean the same.
     """
@@ -90,6 +91,11 @@ def _redo(view: View) -> str:
 def _set(view: View, dimension: int, value: float) -> str:
     view.session.set(dimension, value)
     return ""
+
+
+def _knob(view: View, name: str, amount: float) -> str:
+    view.session.knob(name, amount)
+    return f"{name} is at {view.session.read(name):+.2f}"
 
 
 def _range(view: View, value: float) -> str:
@@ -150,6 +156,7 @@ COMMANDS: dict[str, Command] = {
     "u": Command("", "Undo", _undo, ("u", "ctrl+z"), ("undo",)),
     "redo": Command("", "Undo the undo", _redo, ("y", "ctrl+y", "ctrl+shift+z")),
     "set": Command("D X", "Set dimension D to X", _set),
+    "knob": Command("NAME X", "Move smile, age ... by X standard deviations", _knob),
     "range": Command("X", "Let the mouse reach from -X to X, as the wheel does", _range),
     "walk": Command("", "Random walk; any key or command stops it", _walk, ("w",)),
     "glide": Command("", "Glide from face to face; any key or command stops it", _glide, ("g",)),
@@ -229,6 +236,11 @@ def parse(line: str, dimensions: int) -> tuple[str, tuple[Any, ...]]:
         if not path:
             raise UserError(f"{name} needs a file: {name} FILE")
         return name, (path,)
+    if wanted[:1] == ["NAME"]:
+        text, _, number = rest.rpartition(" ")
+        if not text.strip():
+            raise UserError(f"{name} takes 2 arguments: {name} {' '.join(wanted)}, as {name} smile 1.5")
+        return name, (text.strip(), _argument("X", number, dimensions))
     words = rest.split()
     if len(words) != len(wanted):
         if name == "d":

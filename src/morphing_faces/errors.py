@@ -24,6 +24,7 @@ EXTRAS = {
     "skimage": ("scikit-image", "metrics"),
     "torch_fidelity": ("torch-fidelity", "inception"),
     "pillow_heif": ("pillow-heif", "heic"),
+    "av": ("PyAV", "mp4"),
 }
 
 

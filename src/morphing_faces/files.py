@@ -120,6 +120,7 @@ class Kind:
 DATA_SET = Kind("data set", "dataset.json", frozenset({"images.npy", "held_out.npy", "labels.csv", "landmarks.npy"}))
 BUNDLE = Kind("bundle", "manifest.json", frozenset({"decoder.onnx", "encoder.onnx", "shape.onnx", "golden.json"}))
 SITE = Kind("site", "site.json")
+FINDER = Kind("finder of faces", "manifest.json", frozenset({"finder.onnx"}))
 
 
 def output_file(path: AnyPath, suffixes: Collection[str] = (), inputs: Collection[AnyPath] = ()) -> Path:

@@ -46,6 +46,21 @@ class Parts:
     landmarks: np.ndarray
 
 
+@dataclass(frozen=True)
+class Attribute:
+    """A direction with a name. A step of 1 along ``direction`` moves what is seen of it by about one standard deviation
+    between people, and ``reading @ z`` by 1, as no other attribute's direction does. Both are (latent_size,) float64.
+
+    ``low`` and ``high`` are words for its ends; ``effect`` is measured on decoded faces, in standard deviations a unit.
+    """
+
+    direction: np.ndarray
+    reading: np.ndarray
+    low: str
+    high: str
+    effect: float
+
+
 class Model:
     """A variational autoencoder. Made by :func:`load`.
 
@@ -62,6 +77,7 @@ class Model:
         self.dimension_names = bundle.dimension_names
         self.has_encoder = bundle.has_encoder
         self.has_shape = bundle.has_shape
+        self.attributes = _attributes(bundle)
         self._code: list[Any] = ["n", self.latent_size]
         inputs, outputs = {"u": self._code}, {"picture": self._picture_shape}
         if self.has_shape:
@@ -242,6 +258,23 @@ class _Network:
             except Exception as error:  # as above; and an answer of another shape than the network declares
                 raise BundleError(f"{self.path} fails when it is run: {reason(error)}; {bundles.REMEDY}") from None
         return results
+
+
+def _attributes(bundle: Bundle) -> dict[str, Attribute]:
+    found = {}
+    for name, entry in bundle.manifest["attributes"].items():
+        try:
+            direction, reading = (np.array(entry[key], np.float64) for key in ("direction", "reading"))
+            found[name] = Attribute(direction, reading, str(entry["low"]), str(entry["high"]), float(entry["effect"]))
+        except (KeyError, TypeError, ValueError):
+            direction = reading = np.empty(0)
+        for values in (direction, reading):
+            if values.shape != (bundle.latent_size,) or not np.isfinite(values).all():
+                raise BundleError(
+                    f"{bundle.folder / 'manifest.json'}: attribute {name!r} lacks low, high, effect, or a direction and "
+                    f"a reading of {bundle.latent_size} numbers; {bundles.REMEDY}"
+                )
+    return found
 
 
 def load(name_or_path: str | os.PathLike[str] | None = None) -> Model:

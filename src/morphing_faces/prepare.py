@@ -25,14 +25,12 @@ from PIL import Image
 from . import __version__, errors
 from .dataset import FORMAT
 from .errors import UserError, one_line, reason
+from .faces import SMALLEST, find_faces
 from .files import DATA_SET, decode_text, output_folder, read_bytes, read_text, replace_folder
 from .landmarks import find_landmarks, must_be_installed, usable
-from .pictures import MAX_PIXELS, frame, is_picture, open_frame, to_image, to_uint8
+from .photo import SUFFIXES, framed, is_cut_out
+from .pictures import MAX_PIXELS, frame, is_picture, open_frame, read_picture, to_image, to_uint8
 
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png",
-     ".ppm", ".tif", ".tiff", ".webp"}
-)  # fmt: skip
 PICTURE_LIMIT = 256 << 20  # bytes of a picture's file, and of what a zip's member unpacks to
 LABELS_LIMIT = 64 << 20  # bytes of a labels.csv
 NPZ_LIMIT = 1 << 30  # bytes of an array in an .npz, which is read whole; an .npy is read in place
@@ -40,13 +38,15 @@ HELD_OUT_PERCENT = 5
 LOADERS = ("lfw", "olivetti")
 NAMED = 20  # pictures without a face that are named at once; the record names all
 
+Into = Callable[[bytes | Image.Image], np.ndarray]  # a picture, or the bytes of its file, into the frame
+
 
 @dataclass(frozen=True)
 class Item:
-    """One picture still to be read: ``read`` gives the bytes that identify it, and it in the frame of a shape."""
+    """One picture still to be read: ``read`` gives the bytes that identify it, and it in the frame."""
 
     name: str
-    read: Callable[[tuple[int, int, int]], tuple[bytes, np.ndarray]]
+    read: Callable[[Into], tuple[bytes, np.ndarray]]
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,13 +57,15 @@ def prepare(
     size: int,
     grey: bool = False,
     landmarks: bool = False,
+    align: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Make a data set from ``sources`` and return its record.
 
     A source is a folder (any depth), a zip, a ``.npy`` or ``.npz`` array, ``"lfw"`` or ``"olivetti"``. Pictures that
-    are not square are cut to the square in their middle, then resized (Lanczos) to ``size`` x ``size``.
+    are not square are cut to the square in their middle, then resized (Lanczos) to ``size`` x ``size``; with ``align``
+    the largest face of each is found and cut out in the frame, and pictures without one are skipped.
     5% are held out, chosen by the SHA-256 of the picture's own bytes, so that the choice does not depend on the
     order, the folder or the size. The folder appears whole or not at all; ``overwrite`` replaces a data set.
 
@@ -77,6 +79,7 @@ def prepare(
     shape = (size, size, 1 if grey else 3)
     if landmarks:
         must_be_installed()  # said now, not after minutes of work
+    into = functools.partial(_into_frame, shape=shape, align=align)
     target = output_folder(out, DATA_SET, overwrite=overwrite)
     for source in sources:
         if Path(os.path.realpath(source)).is_relative_to(target):
@@ -92,7 +95,7 @@ def prepare(
             for source in sources:
                 items = list(_items(source))
                 before = len(held_out)
-                for item, result in _in_parallel(items, shape, progress, source):
+                for item, result in _in_parallel(items, into, progress, source):
                     if isinstance(result, str):
                         name = one_line(item.name)
                         skipped.append({"source": one_line(source), "picture": name, "why": result})
@@ -159,13 +162,13 @@ def store_landmarks(folder: Path, landmarks: np.ndarray, sha256: str, without: l
 
 
 def _in_parallel(
-    items: list[Item], shape: tuple[int, int, int], progress: bool, source: str
+    items: list[Item], into: Into, progress: bool, source: str
 ) -> Iterator[tuple[Item, tuple[bytes, bytes] | str]]:
     """Read items in their order, in as many threads as there are cores (Pillow decodes outside Python's lock)."""
 
     def work(item: Item) -> tuple[bytes, bytes] | str:
         try:
-            content, pixels = item.read(shape)
+            content, pixels = item.read(into)
             return hashlib.sha256(content).digest(), pixels.tobytes()
         except (UserError, OSError, MemoryError) as error:
             return reason(error)
@@ -231,9 +234,22 @@ def _labels_by_file(text: str, name: str) -> dict[str, dict[str, str]]:
     }
 
 
-def _framed(content: bytes, shape: tuple[int, int, int]) -> tuple[bytes, np.ndarray]:
+def _into_frame(source: bytes | Image.Image, shape: tuple[int, int, int], align: bool) -> np.ndarray:
+    """A picture, or the bytes of its file, in the frame: its middle square, or with ``align`` its largest face."""
+    if not align:
+        return frame(source, shape) if isinstance(source, Image.Image) else open_frame(source, shape, "it")
+    picture = np.asarray(source.convert("RGB")) if isinstance(source, Image.Image) else read_picture(source, "it")
+    found = find_faces(picture)
+    if not found and not is_cut_out(picture):
+        raise UserError("no face was found")
+    if found and found[0].side < SMALLEST:
+        raise UserError(f"the largest face is {found[0].side:.0f} pixels wide, fewer than {SMALLEST}")
+    return framed(picture, shape, found=found)
+
+
+def _framed(content: bytes, into: Into) -> tuple[bytes, np.ndarray]:
     try:
-        return content, open_frame(content, shape, "it")
+        return content, into(content)
     except UserError as error:
         raise UserError(str(error).removeprefix("it ")) from None
 
@@ -251,8 +267,8 @@ def _folder(path: Path) -> Iterator[Item]:
     for file in _files(path):
         if _looks_like_picture(file.name, functools.partial(_first_bytes, file)):
 
-            def read(shape: tuple[int, int, int], file: Path = file) -> tuple[bytes, np.ndarray]:
-                return _framed(read_bytes(file, PICTURE_LIMIT), shape)
+            def read(into: Into, file: Path = file) -> tuple[bytes, np.ndarray]:
+                return _framed(read_bytes(file, PICTURE_LIMIT), into)
 
             name = file.relative_to(path).as_posix()
             yield Item(name, read, known.get(name) or known.get(file.name) or {})
@@ -304,8 +320,8 @@ def _zip(path: Path) -> Iterator[Item]:
             continue
         if _looks_like_picture(pure.name, functools.partial(_begin_of, archive, info)):
 
-            def read(shape: tuple[int, int, int], info: zipfile.ZipInfo = info) -> tuple[bytes, np.ndarray]:
-                return _framed(_unpacked(archive, info, PICTURE_LIMIT), shape)
+            def read(into: Into, info: zipfile.ZipInfo = info) -> tuple[bytes, np.ndarray]:
+                return _framed(_unpacked(archive, info, PICTURE_LIMIT), into)
 
             yield Item(info.filename, read, known.get(info.filename) or known.get(pure.name) or {})
 
@@ -364,12 +380,12 @@ def _from_array(array: np.ndarray, columns: dict[str, np.ndarray], name: str) ->
         raise UserError(f"{name} has shape {array.shape}: expected (n, height, width[, 1, 3 or 4])")
     scale = _scale(array)
 
-    def read(row: int, shape: tuple[int, int, int]) -> tuple[bytes, np.ndarray]:
+    def read(row: int, into: Into) -> tuple[bytes, np.ndarray]:
         pixels = np.asarray(array[row])
         pixels = to_uint8(pixels / scale if scale != 1 else pixels)
         pixels = np.ascontiguousarray(pixels[..., None] if pixels.ndim == 2 else pixels)
         picture = Image.fromarray(pixels, "RGBA") if pixels.shape[2] == 4 else to_image(pixels)
-        return pixels.tobytes(), frame(picture, shape)
+        return pixels.tobytes(), into(picture)
 
     for row in range(len(array)):
         labels = {key: str(column[row]) for key, column in columns.items()}

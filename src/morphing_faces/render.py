@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .errors import UserError
+from . import mp4
+from .errors import UserError, need
 from .files import atomic_write, replace_folder
 from .noise import normal
 from .pictures import check_size, enlarge, save_picture, to_image, to_uint8
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .session import Session
 
-FILMS = (".gif", ".png", ".webp")  # what `walk` writes; .png is an animated PNG
+FILMS = (".gif", ".png", ".webp", ".mp4")  # .png is an animated PNG; .mp4 needs the extra [mp4]
 FILM_PIXELS = 120_000_000  # of all frames together: an encoder keeps them in memory
 GIF_RATE = 50  # frames a second: a GIF counts in hundredths, and viewers slow down anything under two
 CHUNK = 64  # faces decoded at a time
@@ -107,6 +108,14 @@ def traversal(model: Model, z: np.ndarray, dimensions: Sequence[int], steps: int
     return decode_uint8(model, latents)
 
 
+def attribute_traversal(model: Model, z: np.ndarray, steps: int, reach: float) -> np.ndarray:
+    """What each of the model's attributes does to one face: as :func:`traversal`, from ``-reach`` to ``reach`` away."""
+    values = np.linspace(-reach, reach, steps)
+    ways = [attribute.direction for attribute in model.attributes.values()]
+    latents = [z + value * way for way in ways for value in values]
+    return decode_uint8(model, np.asarray(latents, np.float32))
+
+
 # --- films
 
 
@@ -123,22 +132,26 @@ def walk(model: Model, session: Session, steps: int, frames_per_step: int) -> np
 
 
 def check_film(frames: int, size: int, rate: float, path: str | os.PathLike[str]) -> None:
-    """Raise ``UserError`` when a film is too large to encode, or too quick for its format."""
+    """Raise ``UserError`` when a film is too large to encode, too quick for its format, or what writes it is missing."""
+    if Path(path).suffix.lower() == ".mp4":
+        need("av", "writing MP4")
     if frames * size * size > FILM_PIXELS:
         most = FILM_PIXELS // (size * size)
         raise UserError(
-            f"{frames:,} frames of {size} x {size} pixels: at most {most:,} of this --size; take fewer --steps"
+            f"{frames:,} frames of {size} x {size} pixels: at most {most:,} of this --size; take fewer frames"
         )
     if Path(path).suffix.lower() == ".gif" and rate > GIF_RATE:
         raise UserError(f"--rate {rate:g}: a GIF plays at most {GIF_RATE} frames a second; write a .webp or .png")
 
 
 def save_film(frames: np.ndarray, path: str | os.PathLike[str], seconds: float, size: int) -> None:
-    """Write frames as an animated GIF, PNG or WebP, by the path's suffix, that plays for ``seconds`` and repeats.
+    """Write frames as an animated GIF, PNG or WebP, that plays for ``seconds`` and repeats, or as MP4; by the suffix.
 
-    Raises ``UserError`` when the suffix is another.
+    Raises ``UserError`` when the suffix is another, or what writes MP4 is not installed.
     """
     suffix = Path(path).suffix.lower()
+    if suffix == ".mp4":
+        return mp4.write((enlarge(frame[None], size)[0] for frame in frames), path, len(frames) / seconds)
     if suffix not in FILMS:
         raise UserError(f"{path}: a film ends in {', '.join(FILMS)}")
     ends = np.arange(1, len(frames) + 1) * (1000 * seconds / len(frames))

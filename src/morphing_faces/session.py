@@ -34,7 +34,7 @@ from .rules import (
 )
 
 if TYPE_CHECKING:
-    from .model import Model
+    from .model import Attribute, Model
 
 FACE_LIMIT = 1 << 20  # bytes of a face's file
 
@@ -59,6 +59,7 @@ class State:
     range: float = 1.0
     frozen: bool = False
     locked: frozenset[int] = frozenset()
+    held: frozenset[str] = frozenset()
 
     def same(self, other: State) -> bool:
         """Whether the two hold the same, every coordinate included."""
@@ -75,7 +76,7 @@ class Session:
 
     ``z`` is the point in latent space, (latent_size,) float32, not to be written to; ``axes`` the two chosen
     dimensions, numbers into ``model.dimensions``; ``frozen`` whether moves are ignored; ``range`` the latent coordinate
-    at the edge of the hover square; ``locked`` the dimensions that no verb moves. A seed decides the faces that
+    at the edge of the hover square; ``locked`` the dimensions and ``held`` the attributes that no verb moves. A seed decides the faces that
     :meth:`shuffle` shows: the first is row 0 of ``model.sample(..., seed)``, then row 1, and so on.
 
     Every verb changes the state through one door, :meth:`_write`: it checks the point, leaves locked dimensions where
@@ -88,6 +89,7 @@ class Session:
         self.dimensions = model.dimensions
         self.dimension_names = getattr(model, "dimension_names", None) or names.of([{}] * len(self.dimensions))
         self.bundle_name = model.name
+        self.attributes = model.attributes
         seed = noise.check_seed(seed)
         self._state = State(_fixed(noise.normal(seed, 0, 1, self.latent_size)[0]), seed, origin=(seed, 0))
         self._past: deque[State] = deque(maxlen=UNDO_STEPS)
@@ -154,6 +156,11 @@ class Session:
         return self._state.locked
 
     @property
+    def held(self) -> frozenset[str]:
+        """The names of the attributes that no verb moves, unless it names them."""
+        return self._state.held
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is something to undo."""
         return bool(self._past)
@@ -198,6 +205,27 @@ class Session:
         """Lock a dimension, so that no verb moves it, or unlock it."""
         self._latent(dimension)
         self._write(locked=self.locked ^ {int(dimension)})
+
+    def knob(self, name: str, amount: float, gesture: str | None = None) -> None:
+        """Move an attribute, ``smile`` for example, by ``amount`` standard deviations; the other attributes stay.
+
+        Works while frozen, too. With a ``gesture``, any word, a run of them with the same word is undone as one.
+        """
+        attribute = self._attribute(name)
+        if name in self.held:
+            raise UserError(say("held", name=name))
+        if not abs(amount) <= COORDINATE_LIMIT:
+            raise UserError(say("amount", amount=amount, limit=COORDINATE_LIMIT))
+        self._write(gesture, z=self.z + amount * attribute.direction)
+
+    def read(self, name: str) -> float:
+        """How much of an attribute there is, in standard deviations from the average."""
+        return float(self._attribute(name).reading @ self.z)
+
+    def toggle_hold(self, name: str) -> None:
+        """Hold an attribute, so that it stays as it is while others and dimensions move, or let it go."""
+        self._attribute(name)
+        self._write(held=self.held ^ {name})
 
     def shuffle(self, seed: int | None = None) -> None:
         """Another face at random; with a seed, that seed's first. Axes, range, frozen and locked stay as they are."""
@@ -416,6 +444,13 @@ class Session:
         """The point of all that respects what the person holds on to, nearest to ``z``; ``z`` may be written to."""
         for dimension in self.locked:
             z[self.dimensions[dimension]] = self.z[self.dimensions[dimension]]
+        if self.held:
+            free = np.ones(self.latent_size, bool)
+            free[[self.dimensions[dimension] for dimension in self.locked]] = False
+            readings = np.stack([self.attributes[name].reading for name in sorted(self.held)])
+            missing = readings @ (self.z.astype(np.float64) - z)
+            readings = readings[:, free]
+            z[free] += readings.T @ np.linalg.solve(readings @ readings.T, missing)
         return z
 
     def _cast(self, z: np.ndarray) -> np.ndarray:
@@ -460,6 +495,11 @@ class Session:
         z = (1 - sine) * anchor(step - 1) + (1 + cosine) * anchor(step)
         z = z + (1 + sine) * anchor(step + 1) + (1 - cosine) * anchor(step + 2)
         return z / root, first + step + 3
+
+    def _attribute(self, name: str) -> Attribute:
+        if name not in self.attributes:
+            raise UserError(say("attribute", name=str(name), names=list(self.attributes)))
+        return self.attributes[name]
 
     def _latent(self, dimension: Any) -> int:
         last = len(self.dimensions) - 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import brotli
 
-from . import sheet
+from . import faces, sheet
 from .bundle import Bundle
 from .files import SITE, output_folder, replace_folder
 from .rules import FIRST_SEED, SEED_LIMIT
@@ -100,6 +100,8 @@ def assets(shown: Sequence[Bundle], seed: int | None) -> dict[str, Asset]:
             address = path.relative_to(WEB).as_posix()
             compressed = address.endswith(".wasm.br")
             found[address.removesuffix(".br") if compressed else address] = Asset(path=path, brotli=compressed)
+    for file in ("manifest.json", faces.NETWORK):
+        found[f"finder/{file}"] = Asset(path=faces.FINDER / file)
     names = folder_names(shown)
     starts = [_starts(bundle, seed) for bundle in shown]
     index = {"default": names[0], "names": names, "seed": seed, "starts": dict(zip(names, starts, strict=True))}

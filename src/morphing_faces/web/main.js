@@ -8,10 +8,12 @@ import { Face } from "./face.js";
 import { Favourites } from "./favourites.js";
 import { Files } from "./files.js";
 import { Keys } from "./keys.js";
+import { Knobs } from "./knobs.js";
 import * as link from "./link.js";
-import { describe, loadModel } from "./model.js";
+import { attributesOf, describe, loadModel } from "./model.js";
 import { Glide, Walk } from "./motion.js";
 import { PhotoDialog } from "./photo-dialog.js";
+import { PhotoStage } from "./photo-stage.js";
 import { SEED_LIMIT } from "./rules.js";
 import { Session } from "./session.js";
 import { Settings } from "./settings.js";
@@ -46,7 +48,9 @@ const dimensions = new Dimensions(app);
 const face = new Face(app, dimensions);
 const files = new Files(app);
 const favourites = new Favourites(app, files);
-const photograph = new PhotoDialog(app);
+new Knobs(app);
+const stage = new PhotoStage(app);
+const photograph = new PhotoDialog(app, (picture, eyes, z) => stage.begin(picture, eyes, z));
 const inside = new Inside(app, dimensions, photograph);
 const tools = new Tools(app);
 new Settings(app);
@@ -78,6 +82,10 @@ Object.defineProperty(window, "morphingFaces", {
     },
     get session() {
       return app.alive ? app.session : null;
+    },
+    /** What draws the photograph, while one follows. */
+    get photograph() {
+      return stage.view;
     },
     /** The latent of the picture that is on the screen. */
     get pictured() {
@@ -203,8 +211,10 @@ async function open(name, fragment) {
  * @param {Manifest} manifest
  * @param {string} fragment
  */
-function begin(name, { latent_size, dimensions: described }, fragment) {
-  const shape = { name, latentSize: latent_size, dimensions: described.map(({ latent }) => latent) };
+function begin(name, manifest, fragment) {
+  const { latent_size: latentSize, dimensions: described } = manifest;
+  const dimensions = described.map(({ latent }) => latent);
+  const shape = { name, latentSize, dimensions, attributes: attributesOf(manifest) };
   const left = sessions.get(name);
   const linked = readLink(fragment, shape, index?.seed ?? 0);
   if (left && linked) left.restore(linked);

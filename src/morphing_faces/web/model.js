@@ -181,6 +181,19 @@ class Engine {
   }
 }
 
+/**
+ * The directions with names that a manifest describes.
+ * @param {Manifest} manifest
+ * @returns {Record<string, import("./session.js").Attribute>}
+ */
+export function attributesOf(manifest) {
+  return Object.fromEntries(
+    Object.entries(manifest.attributes ?? {}).map(([name, { direction, reading, low, high }]) => {
+      return [name, { direction: Float64Array.from(direction), reading: Float64Array.from(reading), low, high }];
+    }),
+  );
+}
+
 /** A variational autoencoder in a worker. Made by `loadModel`; latents are in coordinates u, as in Python. */
 export class Model {
   #engine;
@@ -216,8 +229,11 @@ export class Model {
     this.latentSize = manifest.latent_size;
     /** The latent indices of the interesting dimensions, the one that changes the picture most first. */
     this.dimensions = manifest.dimensions.map((entry) => entry.latent);
+    this.attributes = attributesOf(manifest);
     this.backend = backend;
     this.threads = threads;
+    /** Whether the model tells shape and appearance apart, which moving a photograph needs. */
+    this.hasShape = manifest.shape !== undefined;
     /** Settles when it is decided what the decoder runs on. */
     this.settled = chooses ? this.#preferFaster() : Promise.resolve();
   }
@@ -278,6 +294,30 @@ export class Model {
     // The download first, outside the queue: the face stays alive while it lasts.
     await this.#engine.download({ verb: "fetch encoder" }, onProgress);
     return this.#enqueue(() => this.#ask({ verb: "encode", picture }, onProgress));
+  }
+
+  /**
+   * A face in parts: its appearance in the mean frame and the field that leads there. For models with shape.
+   * @param {Float32Array} u latentSize
+   * @returns {Promise<import("./follow.js").Parts>}
+   */
+  async parts(u) {
+    this.#check(u, 1);
+    const latent = u.slice();
+    const { appearance, field } = await this.#enqueue(() => this.#ask({ verb: "parts", u: latent }));
+    const [height, width, channels] = this.imageShape;
+    return { appearance, field, n: Math.sqrt(field.length / 2), height, width, channels };
+  }
+
+  /**
+   * Run the network that finds faces, for `faces.js`; the first call loads it.
+   * @param {Floats} pictures n * height * width * 3 in [0, 1]; its buffer is kept
+   * @param {[number, number, number, number]} shape
+   * @param {{onProgress?: OnProgress}} [options]
+   * @returns {Promise<import("./worker.js").Found>}
+   */
+  find(pictures, shape, { onProgress = this.#onProgress } = {}) {
+    return this.#enqueue(() => this.#ask({ verb: "find", pictures, shape }, onProgress));
   }
 
   /** Stop the worker. What waits is rejected with an AbortError. */

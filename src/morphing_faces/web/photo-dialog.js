@@ -1,6 +1,8 @@
 /** The dialog for the person's own photograph: pick it, put two dots on the eyes, see what the model makes of it. */
 
 import { byId, inside, onClick } from "./dom.js";
+import { SMALLEST, findFaces } from "./faces.js";
+import { likeness } from "./likeness.js";
 import * as photo from "./photo.js";
 import { context, paint, toInput } from "./picture.js";
 import { newestOnly } from "./rest.js";
@@ -10,11 +12,14 @@ import { newestOnly } from "./rest.js";
  * @typedef {import("./photo.js").Point} Point
  * @typedef {import("./picture.js").Pixels} Pixels
  * @typedef {{input: Float32Array<ArrayBuffer>, pixels: Pixels, mean: Float32Array<ArrayBuffer>,
- *   std: Float32Array<ArrayBuffer>}} Encoded
+ *   std: Float32Array<ArrayBuffer>, z: Float32Array<ArrayBuffer>}} Encoded the encoder's answer, and the nearer latent
  */
 
 /** A press of an arrow key moves a dot by this part of the photograph's width; with Shift, ten times that. */
 const KEY_STEP = 0.002;
+/** Pixels of a small picture's side, and how many of them are offered. */
+const THUMBNAIL = 56;
+const MOST_FACES = 12;
 
 export class PhotoDialog {
   #dialog = byId("photo", HTMLDialogElement);
@@ -31,14 +36,25 @@ export class PhotoDialog {
   #eyes = [{ x: 0, y: 0 }, { x: 1, y: 0 }];
   #encodeNewest = newestOnly(() => this.#encode());
   #cutDue = false;
+  /** Whether the dots are where eyes were found or where the person put them. */
+  #placed = false;
+  /** What there is to say of the face when it is encoded. */
+  #note = "";
+  /** Counts photographs: what was begun for one before is dropped. */
+  #shown = 0;
   /** What the model makes of the frame as it is now. @type {Encoded | null} */
   encoded = null;
   /** Called with each newly encoded photograph. @type {() => void} */
   onEncoded = () => undefined;
 
-  /** @param {App} app */
-  constructor(app) {
+  /**
+   * @param {App} app
+   * @param {(photograph: HTMLCanvasElement, eyes: [Point, Point], z: Float32Array<ArrayBuffer>) => Promise<void>} onUsed
+   *   called with the photograph and its latent when the person uses its face
+   */
+  constructor(app, onUsed) {
     this.app = app;
+    this.onUsed = onUsed;
     app.on("model", () => this.#forget());
     onClick("open-photo", () => this.open());
     onClick("photo-choose", () => this.#file.click());
@@ -71,11 +87,16 @@ export class PhotoDialog {
    */
   async show(file) {
     this.open();
+    const shown = ++this.#shown;
     this.#tell("Reading the picture");
     this.#use.disabled = true;
     try {
       const photograph = await photo.read(file);
+      if (shown !== this.#shown) return;
       this.#photograph = photograph;
+      this.encoded = null;
+      this.#placed = false;
+      this.#offer([]);
       this.#eyes = photo.guess(photograph.width, photograph.height);
       Object.assign(this.#canvas, { width: photograph.width, height: photograph.height });
       context(this.#canvas).drawImage(photograph, 0, 0);
@@ -83,21 +104,82 @@ export class PhotoDialog {
       this.#board.style.setProperty("--shape", String(photograph.width / photograph.height));
       byId("photo-pick", HTMLElement).hidden = true;
       byId("photo-work", HTMLElement).hidden = this.#other.hidden = false;
-      this.#tell("");
-      this.#moved();
+      this.#draw();
       this.#dots[0].focus();
+      await this.#find(shown);
     } catch (error) {
+      if (shown !== this.#shown || (error instanceof DOMException && error.name === "AbortError")) return;
       if (!(error instanceof Error)) throw error;
       this.#use.disabled = !this.encoded; // the photograph before is still there
       this.#tell(error.message, true);
     }
   }
 
+  /**
+   * Put the dots on the eyes of the largest face, and offer the others.
+   * @param {number} shown
+   */
+  async #find(shown) {
+    const { model } = this.app;
+    const photograph = this.#photograph;
+    if (!photograph) return;
+    this.#tell("Looking for the face");
+    let faces;
+    try {
+      const onProgress = this.#progress.bind(this, "what finds faces");
+      faces = await findFaces(photograph, (pictures, shape) => model.find(pictures, shape, { onProgress }));
+    } catch (error) {
+      if (shown !== this.#shown || !(error instanceof Error) || error.name === "AbortError") throw error;
+      return this.#tell(`${error.message} Until then, drag the two dots onto the eyes.`, true);
+    }
+    if (shown !== this.#shown || this.#placed) return; // the person was quicker
+    this.#note = "";
+    if (!faces.length && photo.isCutOut(photograph.width, photograph.height)) return this.#moved(); // in the frame already
+    if (!faces.length) return this.#tell("No face was found. Drag the two dots onto the eyes.", true);
+    this.#offer(faces);
+    this.#choose(faces[0]);
+  }
+
+  /** @param {import("./faces.js").Face} face */
+  #choose({ eyes, side }) {
+    this.#eyes = photo.settled(eyes, this.#canvas.width, this.#canvas.height);
+    const small = `The face is ${Math.round(side)} pixels wide, so little can be seen of it: take a larger picture.`;
+    this.#note = side < SMALLEST ? small : "";
+    this.#moved();
+  }
+
+  /**
+   * A button with a small picture for each face, where there are several.
+   * @param {import("./faces.js").Face[]} faces
+   */
+  #offer(faces) {
+    const photograph = this.#photograph;
+    const list = byId("photo-faces", HTMLElement);
+    list.hidden = faces.length < 2 || !photograph;
+    if (!photograph || list.hidden) return list.replaceChildren();
+    const [size, channels] = [THUMBNAIL, 3];
+    const buttons = faces.slice(0, MOST_FACES).map((face, number) => {
+      const button = document.createElement("button");
+      const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size });
+      paint(canvas, photo.cut(photograph, ...face.eyes, [size, size, channels]), [size, size, channels]);
+      button.type = "button";
+      button.setAttribute("aria-label", `Face ${number + 1} of ${faces.length}, from the largest on`);
+      button.setAttribute("aria-pressed", String(number === 0));
+      button.append(canvas);
+      button.addEventListener("click", () => {
+        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+        this.#choose(face);
+      });
+      return button;
+    });
+    list.replaceChildren(...buttons);
+  }
+
   /** A model sees the photograph in its own way: with another model it is encoded again. */
   #forget() {
     this.encoded = null;
     this.#use.disabled = true;
-    if (this.#photograph) this.#moved();
+    if (this.#photograph && this.#placed) this.#moved();
   }
 
   /**
@@ -140,11 +222,13 @@ export class PhotoDialog {
    */
   #put(eye, { x, y }) {
     const { width, height } = this.#canvas;
+    this.#note = "";
     this.#eyes[eye] = { x: Math.min(Math.max(x, 0), width), y: Math.min(Math.max(y, 0), height) };
     this.#moved();
   }
 
   #moved() {
+    this.#placed = true;
     if (this.#cutDue) return;
     this.#cutDue = true;
     requestAnimationFrame(() => {
@@ -190,13 +274,14 @@ export class PhotoDialog {
     const input = toInput(pixels, model.imageShape);
     paint(byId("photo-crop", HTMLCanvasElement), asSeen(pixels, input, model.imageShape), model.imageShape);
     try {
-      const { mean, std } = await model.encode(input, { onProgress: (progress) => this.#progress(progress) });
-      const decoded = await this.app.decode(mean);
-      if (model !== this.app.model) return;
+      const { mean, std } = await model.encode(input, { onProgress: (progress) => this.#progress("the encoder", progress) });
+      const z = await likeness(model, input, mean);
+      const decoded = await this.app.decode(z);
+      if (model !== this.app.model || photograph !== this.#photograph) return;
       paint(byId("photo-decoded", HTMLCanvasElement), decoded, model.imageShape);
-      this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std };
+      this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std, z };
       this.#use.disabled = false;
-      this.#tell("");
+      this.#tell(this.#note);
       this.onEncoded();
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") return; // another model was chosen meanwhile
@@ -205,17 +290,22 @@ export class PhotoDialog {
     }
   }
 
-  /** @param {import("./worker.js").Progress} progress */
-  #progress({ loaded, total }) {
-    this.#tell(`Loading the encoder: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
+  /**
+   * @param {string} what
+   * @param {import("./worker.js").Progress} progress
+   */
+  #progress(what, { loaded, total }) {
+    this.#tell(`Loading ${what}: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
   }
 
   #useFace() {
     const { encoded } = this;
     if (!encoded) return;
     this.app.act((session) => {
-      session.show(encoded.mean, session.origin, 1, true); // held: the way back over the face must not change it at once
+      session.show(encoded.z, session.origin, 1, true); // held: the way back over the face must not change it at once
     });
+    const photograph = this.#photograph;
+    if (photograph) void this.app.attempt(() => this.onUsed(photograph, this.#leftAndRight, encoded.z));
     this.#dialog.close();
     this.app.tell("This is your photograph's face, held. Click it to morph it.");
   }

@@ -18,6 +18,8 @@ const LONGEST = 2048;
 const CHECKED = 24e6;
 /** A square picture up to this many pixels is taken for a face that somebody has cut out. */
 const CUT_OUT = 256;
+/** Eyes as near as this, in parts of the side, to where the frame has them are in the frame. */
+const NEAR = 0.08;
 /** The frame is cut at most this large before it is shrunk. */
 const LARGEST_CUT = 2048;
 
@@ -103,10 +105,33 @@ function blank(target) {
  * @returns {[Point, Point]}
  */
 export function guess(width, height) {
-  const cutOut = width === height && width <= CUT_OUT;
+  const cutOut = isCutOut(width, height);
   const apart = cutOut ? EYES_APART * width : 0.2 * Math.min(width, height);
   const y = (cutOut ? MIDDLE.down : 0.42) * height;
   return [{ x: width / 2 - apart / 2, y }, { x: width / 2 + apart / 2, y }];
+}
+
+/**
+ * Whether a photograph is as small and square as faces are that somebody has cut out.
+ * @param {number} width
+ * @param {number} height
+ */
+export function isCutOut(width, height) {
+  return width === height && width <= CUT_OUT;
+}
+
+/**
+ * The eyes that were found, or where a square picture that is in the frame already has them, to use it as it is.
+ * @param {[Point, Point]} eyes
+ * @param {number} width
+ * @param {number} height
+ * @returns {[Point, Point]}
+ */
+export function settled(eyes, width, height) {
+  const y = MIDDLE.down * height;
+  const expected = [MIDDLE.across - EYES_APART / 2, MIDDLE.across + EYES_APART / 2].map((x) => ({ x: x * width, y }));
+  const near = eyes.every((eye, k) => Math.max(Math.abs(eye.x - expected[k].x), Math.abs(eye.y - y)) < NEAR * width);
+  return width === height && near ? [expected[0], expected[1]] : [{ ...eyes[0] }, { ...eyes[1] }];
 }
 
 /**

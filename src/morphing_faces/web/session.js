@@ -19,8 +19,14 @@ import {
 } from "./rules.js";
 
 /**
+ * A direction with a name: a step of 1 along it moves what is read of it, reading * z, by 1. Both are (latentSize,).
+ * @typedef {{direction: Float64Array, reading: Float64Array, low: string, high: string}} Attribute
+ */
+
+/**
  * What a session needs of a model: `dimensions` are the latent indices of the interesting dimensions.
- * @typedef {{name: string, latentSize: number, dimensions: readonly number[]}} Shape
+ * @typedef {{name: string, latentSize: number, dimensions: readonly number[],
+ *   attributes?: Readonly<Record<string, Attribute>>}} Shape
  */
 
 /**
@@ -31,7 +37,7 @@ import {
  * `walkSteps` and `anchors` count what was taken of the seed's endless rows.
  * @typedef {{z: Float32Array<ArrayBuffer>, seed: number, facesDrawn: number, walkSteps: number, anchors: number,
  *   origin: readonly [number, number] | null, scale: number, axes: readonly [number, number], range: number,
- *   frozen: boolean, locked: ReadonlySet<number>}} State
+ *   frozen: boolean, locked: ReadonlySet<number>, held?: ReadonlySet<string>}} State
  * @typedef {{format: string, version: number, bundle: string, axes: number[], frozen: boolean, range: number,
  *   locked: number[], z: number[]}} Face
  */
@@ -62,6 +68,7 @@ export class Session {
     this.latentSize = model.latentSize;
     this.dimensions = model.dimensions;
     this.bundleName = model.name;
+    this.attributes = model.attributes ?? {};
     noise.checkSeed(seed);
     this.#state = {
       z: noise.normal(seed, 0, 1, this.latentSize),
@@ -147,6 +154,11 @@ export class Session {
     return this.#state.locked;
   }
 
+  /** The names of the attributes that no verb moves, unless it names them. */
+  get held() {
+    return this.#state.held ?? NONE;
+  }
+
   /** Whether there is something to undo. */
   get canUndo() {
     return this.#past.length > 0;
@@ -216,6 +228,40 @@ export class Session {
     const locked = new Set(this.locked);
     if (!locked.delete(dimension)) locked.add(dimension);
     this.#write({ locked });
+  }
+
+  /**
+   * Move an attribute by `amount` standard deviations; the other attributes stay. Works while frozen, too.
+   *
+   * With a `gesture`, any word, a run of them with the same word is undone as one.
+   * @param {string} name
+   * @param {number} amount
+   * @param {string | null} [gesture]
+   */
+  knob(name, amount, gesture = null) {
+    const { direction } = this.#attribute(name);
+    if (this.held.has(name)) throw new RangeError(say("held", { name }));
+    if (!isWithin(amount)) throw new RangeError(say("amount", { amount, limit: COORDINATE_LIMIT }));
+    this.#write({ z: Float64Array.from(this.z, (value, k) => value + amount * direction[k]) }, gesture);
+  }
+
+  /**
+   * How much of an attribute there is, in standard deviations from the average.
+   * @param {string} name
+   */
+  read(name) {
+    return product(this.#attribute(name).reading, this.z);
+  }
+
+  /**
+   * Hold an attribute, so that it stays as it is while others and dimensions move, or let it go.
+   * @param {string} name
+   */
+  toggleHold(name) {
+    this.#attribute(name);
+    const held = new Set(this.held);
+    if (!held.delete(name)) held.add(name);
+    this.#write({ held });
   }
 
   /**
@@ -458,7 +504,14 @@ export class Session {
    * @param {Float32Array} z
    */
   #masked(z) {
-    for (const dimension of this.locked) z[this.dimensions[dimension]] = this.z[this.dimensions[dimension]];
+    const locked = [...this.locked].map((dimension) => this.dimensions[dimension]);
+    for (const latent of locked) z[latent] = this.z[latent];
+    if (!this.held.size) return;
+    const readings = [...this.held].sort().map((name) => Float64Array.from(this.#attribute(name).reading));
+    const missing = readings.map((reading) => product(reading, this.z) - product(reading, z));
+    for (const reading of readings) for (const latent of locked) reading[latent] = 0;
+    const shares = solved(readings.map((a) => readings.map((b) => product(a, b))), missing);
+    readings.forEach((reading, n) => reading.forEach((value, k) => (z[k] += shares[n] * value)));
   }
 
   /** @param {ArrayLike<number>} target */
@@ -525,6 +578,14 @@ export class Session {
     return anchor;
   }
 
+  /** @param {string} name */
+  #attribute(name) {
+    if (!Object.hasOwn(this.attributes, name)) {
+      throw new RangeError(say("attribute", { name: String(name), names: Object.keys(this.attributes) }));
+    }
+    return this.attributes[name];
+  }
+
   /** @param {number} dimension */
   #latent(dimension) {
     const last = this.dimensions.length - 1;
@@ -546,6 +607,39 @@ export class Session {
     this.#state = state;
     return true;
   }
+}
+
+/** @type {ReadonlySet<string>} */
+const NONE = new Set();
+
+/**
+ * @param {Float64Array} a
+ * @param {ArrayLike<number>} b
+ */
+function product(a, b) {
+  return a.reduce((sum, value, k) => sum + value * b[k], 0);
+}
+
+/**
+ * The solution of a small symmetric positive system, by elimination.
+ * @param {number[][]} matrix
+ * @param {number[]} right
+ */
+function solved(matrix, right) {
+  const rows = matrix.map((row, k) => [...row, right[k]]);
+  const size = rows.length;
+  for (let k = 0; k < size; k++) {
+    for (let row = k + 1; row < size; row++) {
+      const part = rows[row][k] / rows[k][k];
+      for (let column = k; column <= size; column++) rows[row][column] -= part * rows[k][column];
+    }
+  }
+  const found = Array(size).fill(0);
+  for (let k = size - 1; k >= 0; k--) {
+    const known = rows[k].slice(k + 1, size).reduce((sum, value, n) => sum + value * found[k + 1 + n], 0);
+    found[k] = (rows[k][size] - known) / rows[k][k];
+  }
+  return found;
 }
 
 /** @param {number} value */
@@ -574,7 +668,8 @@ function isSame(a, b) {
     String(a.origin) === String(b.origin) &&
     String(a.axes) === String(b.axes) &&
     a.locked.size === b.locked.size &&
-    [...a.locked].every((dimension) => b.locked.has(dimension))
+    [...a.locked].every((dimension) => b.locked.has(dimension)) &&
+    String([...(a.held ?? [])].sort()) === String([...(b.held ?? [])].sort())
   );
 }
 

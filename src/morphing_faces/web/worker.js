@@ -16,14 +16,18 @@
  * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
  * @typedef {"wasm" | "webgpu"} Backend
  * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string, manifest?: Manifest} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
+ *   | {verb: "parts", u: Float32Array<ArrayBuffer>}
+ *   | {verb: "find", pictures: Float32Array<ArrayBuffer>, shape: [number, number, number, number]}
  *   | {verb: "fetch encoder"} | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
  *   } Request
  * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
+ * @typedef {{appearance: Float32Array<ArrayBuffer>, field: Float32Array<ArrayBuffer>}} Parts
  * @typedef {{pixels: Uint8ClampedArray<ArrayBuffer>}} Decoded
  * @typedef {{mean: Float32Array<ArrayBuffer>, std: Float32Array<ArrayBuffer>}} Encoded
+ * @typedef {{scores: Float32Array<ArrayBuffer>, eyes: Float32Array<ArrayBuffer>}} Found n * rows * columns, and 4 for each
  */
 
-const FORMAT = 1; // the version of the bundle's format that this page reads
+const FORMATS = [1, 2]; // the versions of the bundle's format that this page reads; 2 is of models with shape
 /**
  * A notebook has no addresses for files: whoever starts the worker there brings them along, as blobs, under a base that is
  * nowhere. Elsewhere the files are where this one is.
@@ -61,6 +65,8 @@ let runtime;
 let decoder;
 /** @type {InferenceSession | undefined} */
 let encoder;
+/** Finds faces. @type {Promise<InferenceSession> | undefined} */
+let finder;
 /** What the encoder is made of, until it is made. @type {Promise<Uint8Array<ArrayBuffer>> | undefined} */
 let encoderFile;
 /** @type {Manifest | undefined} */
@@ -146,7 +152,7 @@ self.addEventListener("message", (event) => {
 /**
  * @param {Request} request
  * @param {(progress: Progress) => void} report
- * @returns {Promise<{} | Loaded | Decoded | Encoded | {median: number}>}
+ * @returns {Promise<{} | Loaded | Decoded | Encoded | Found | Parts | {median: number}>}
  */
 async function answer(request, report) {
   switch (request.verb) {
@@ -164,6 +170,10 @@ async function answer(request, report) {
       return {};
     case "encode":
       return encode(request.picture, report);
+    case "parts":
+      return parts(request.u);
+    case "find":
+      return find(request.pictures, request.shape, report);
     case "time":
       return { median: await time(request.u, request.runs) };
   }
@@ -318,6 +328,42 @@ function fetchEncoder(report) {
 }
 
 /**
+ * A face in parts, where the model has shape.
+ * @param {Float32Array<ArrayBuffer>} u latent_size
+ * @returns {Promise<Parts>}
+ */
+async function parts(u) {
+  const latents = tensor(u, [1, described().latent_size]);
+  const found = await ready(decoder).run({ u: latents, shape: latents }, ["appearance", "field"]);
+  return { appearance: await floats(found.appearance), field: await floats(found.field) };
+}
+
+/**
+ * Run the network that finds faces; the first call fetches it. It always runs on WebAssembly: a GPU would compile its
+ * shaders anew for each size of picture.
+ * @param {Float32Array<ArrayBuffer>} pictures n * height * width * 3 in [0, 1]
+ * @param {[number, number, number, number]} shape height and width are multiples of 8
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Found>}
+ */
+async function find(pictures, shape, report) {
+  finder ??= startFinder(report);
+  finder.catch(() => (finder = undefined)); // it may be tried again
+  const { scores, eyes } = await (await finder).run({ picture: tensor(pictures, shape) });
+  return { scores: await floats(scores), eyes: await floats(eyes) };
+}
+
+/** @param {(progress: Progress) => void} report */
+async function startFinder(report) {
+  const folder = new URL("finder/", brought.base);
+  const { files } = await json(new URL("manifest.json", folder), "The description of what finds faces");
+  const address = new URL("finder.onnx", folder);
+  address.searchParams.set("sha256", files["finder.onnx"].sha256.slice(0, 16));
+  const content = await new Downloads(report).download(address, files["finder.onnx"], "what finds faces");
+  return start(content, "finder.onnx", ["picture"], ["scores", "eyes"], "wasm");
+}
+
+/**
  * The median time of a decode in milliseconds, from latents to bytes.
  * @param {Float32Array<ArrayBuffer>} u latent_size
  * @param {number} runs
@@ -339,13 +385,14 @@ async function time(u, runs) {
  * @param {string} name
  * @param {string[]} inputs
  * @param {string[]} outputs
+ * @param {Backend} [provider]
  */
-async function start(content, name, inputs, outputs) {
+async function start(content, name, inputs, outputs, provider = backend) {
   /** @type {InferenceSession} */
   let session;
   try {
     session = await loadedRuntime().InferenceSession.create(content, {
-      executionProviders: [backend],
+      executionProviders: [provider],
       graphOptimizationLevel: "all",
       logSeverityLevel: 3,
     });
@@ -409,9 +456,9 @@ function bundleFile(name) {
  * @returns {Manifest}
  */
 function checked(found) {
-  if (found.format !== FORMAT) {
+  if (!FORMATS.includes(found.format)) {
     throw new Failure(
-      `The model's description has format ${found.format}, this page reads ${FORMAT}. ` +
+      `The model's description has format ${found.format}, this page reads ${FORMATS.join(" and ")}. ` +
         "Reload the page to get its newest version, or export the bundle with this version of morphing-faces.",
     );
   }

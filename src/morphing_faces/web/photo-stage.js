@@ -1,0 +1,119 @@
+/** The photograph in the place of the face: it follows the hand, the sliders and the walk at its own sharpness. */
+
+import { byId, download, onClick } from "./dom.js";
+import { PhotoView } from "./photo-view.js";
+import { context } from "./picture.js";
+import { newestOnly } from "./rest.js";
+
+/**
+ * @typedef {import("./app.js").App} App
+ * @typedef {import("./photo.js").Point} Point
+ */
+
+/** The largest side on the screen, in pixels. */
+const LARGEST = 1024;
+
+export class PhotoStage {
+  #canvas = byId("photo-stage", HTMLCanvasElement);
+  #bar = byId("photo-bar", HTMLElement);
+  #compare = byId("photo-compare", HTMLButtonElement);
+  /** @type {PhotoView | null} */
+  #view = null;
+  #before = false;
+  #follow = newestOnly(() => this.#move());
+  /** The latent whose face the photograph shows. @type {Float32Array | null} */
+  shown = null;
+
+  /** @param {App} app */
+  constructor(app) {
+    this.app = app;
+    app.on("picture", () => void (this.#view && app.ready && this.#follow()));
+    app.on("bundle", () => this.leave());
+    onClick("photo-leave", () => this.leave());
+    onClick("photo-save", () => app.attempt(() => this.save()));
+    this.#compare.addEventListener("click", () => this.#show(!this.#before));
+    new ResizeObserver(() => this.#draw()).observe(this.#canvas);
+  }
+
+  /** The view, while there is one: for benchmarks and tests. */
+  get view() {
+    return this.#view;
+  }
+
+  /**
+   * Let a photograph follow, from the face that it has.
+   * @param {HTMLCanvasElement} photograph
+   * @param {[Point, Point]} eyes
+   * @param {Float32Array<ArrayBuffer>} z its face
+   */
+  async begin(photograph, eyes, z) {
+    const { model } = this.app;
+    if (!model.hasShape) return;
+    const own = await model.parts(z);
+    if (model !== this.app.model) return;
+    this.#view?.close();
+    this.#view = new PhotoView(photograph, eyes, own);
+    this.#own = z;
+    this.shown = z;
+    this.#canvas.hidden = this.#bar.hidden = false;
+    this.#show(false);
+  }
+
+  /** Give the place back to the face. */
+  leave() {
+    this.#view?.close();
+    this.#view = this.shown = null;
+    this.#canvas.hidden = this.#bar.hidden = true;
+  }
+
+  /** Write the whole photograph, as it is shown, at its own size. */
+  async save() {
+    const view = this.#view;
+    if (!view) return;
+    const { width, height } = view.photograph;
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width, height });
+    context(canvas).drawImage(view.draw(view.whole, width, height, this.#before), 0, 0);
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    if (!(blob instanceof Blob)) throw new Error("The photograph is too large to be written as a picture.");
+    download(blob, "photograph.png");
+    this.#draw();
+    this.app.tell("The photograph is saved.");
+  }
+
+  /** Its own latent, and the newest that was asked for. @type {Float32Array | null} */
+  #own = null;
+
+  async #move() {
+    const { model, pictured } = this.app;
+    const view = this.#view;
+    if (!view || !pictured) return;
+    const own = this.#own;
+    const itself = own !== null && pictured.every((value, k) => value === own[k]);
+    try {
+      const parts = itself ? view.own : await model.parts(pictured);
+      if (view !== this.#view) return;
+      view.move(parts);
+      this.shown = pictured;
+      this.#draw();
+    } catch (error) {
+      if (!(error instanceof DOMException && error.name === "AbortError")) throw error; // the model was closed
+    }
+  }
+
+  /** @param {boolean} before */
+  #show(before) {
+    this.#before = before;
+    this.#compare.setAttribute("aria-pressed", String(before));
+    this.#draw();
+  }
+
+  #draw() {
+    const view = this.#view;
+    if (!view) return;
+    const side = Math.min(Math.round(this.#canvas.clientWidth * (window.devicePixelRatio || 1)), LARGEST);
+    if (side < 16) return;
+    if (this.#canvas.width !== side) Object.assign(this.#canvas, { width: side, height: side });
+    context(this.#canvas).drawImage(view.draw(view.portrait, side, side, this.#before), 0, 0);
+  }
+}
