@@ -162,7 +162,7 @@ def test_a_folder_is_replaced_only_when_it_is_ours_and_holds_nothing_else(kind: 
     (out / ".git").rmdir()
     (out / kind.mark).unlink()
     (out / "other.txt").write_text("")
-    refusal(lambda: write(overwrite=True), f"is no {kind.name}")
+    refusal(lambda: write(overwrite=True), "was not made by morphing-faces", kind.name)
     assert names(tmp_path) == ["chapter.tex", "out"]
 
 

@@ -344,8 +344,10 @@ def test_a_site_replaces_only_a_site(command: Any, tiny_bundle: Path, tmp_path: 
     assert re.match(r"wrote \d+ files, [\d.]+ MB, to out", done.stdout)
     (tmp_path / "out" / "old.txt").write_text("old")
     assert command("site", "out", "-b", tiny_bundle).returncode == 1
+    done = command("site", "out", "-b", tiny_bundle, "--overwrite")
+    assert "'old.txt'" in done.stderr, "what this command did not write is never removed"
+    (tmp_path / "out" / "old.txt").unlink()
     assert command("site", "out", "-b", tiny_bundle, "-b", "classic", "--overwrite").returncode == 0
-    assert not (tmp_path / "out" / "old.txt").exists()
     index = json.loads((tmp_path / "out" / "bundles" / "index.json").read_text())
     assert (index["default"], index["names"]) == ("tiny", ["tiny", "classic"])
 

@@ -86,7 +86,7 @@ class Label:
         return np.rot90(pixels) if self.turned else pixels
 
 
-@functools.lru_cache(1024)  # the same few hundred coordinates come again and again
+@functools.lru_cache(256)  # the same coordinates come again and again; 3 MB
 def _written(text: str, color: str, height: int, monospace: bool, backdrop: bool) -> np.ndarray:
     font = _font(monospace, round(height * (0.8 if monospace else 1)))
     pad, spacing = height if backdrop else 1, round(height * 0.45)

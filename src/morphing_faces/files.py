@@ -98,7 +98,7 @@ class Kind:
     """A kind of folder that this program writes, and so may replace.
 
     ``mark`` is the JSON file by which one is known; ``files`` are the others it may hold, beside those that the mark
-    itself lists under "files".
+    itself lists under "files" and "written".
     """
 
     name: str
@@ -113,8 +113,9 @@ class Kind:
             return None
         if not isinstance(mark, dict) or not {"format", "made by"} & mark.keys():
             return None
-        listed = mark.get("files")
-        return {self.mark, *self.files, *(str(name) for name in (listed if isinstance(listed, (dict, list)) else ()))}
+        listed = [mark.get(key) for key in ("files", "written")]
+        names = [str(name) for part in listed if isinstance(part, (dict, list)) for name in part]
+        return {self.mark, *self.files, *names}
 
 
 DATA_SET = Kind("data set", "dataset.json", frozenset({"images.npy", "held_out.npy", "labels.csv", "landmarks.npy"}))
@@ -169,7 +170,9 @@ def output_folder(path: AnyPath, kind: Kind | None = None, *, overwrite: bool = 
         raise AlreadyExistsError(f"{path} already exists; choose another place{remedy}")
     own = kind.contents(target)
     if own is None:
-        raise AlreadyExistsError(f"{path} is no {kind.name}: --overwrite replaces nothing else; choose another place")
+        raise AlreadyExistsError(
+            f"{path} was not made by morphing-faces, as no {kind.name} is in it: --overwrite leaves it alone; choose another"
+        )
     if other := sorted(present - own):
         raise AlreadyExistsError(
             f"{path} holds {other[0]!r}, which is no part of a {kind.name}: --overwrite leaves it alone; "

@@ -172,7 +172,7 @@ def write(out: Path, shown: Sequence[Bundle], seed: int | None = None, *, overwr
                 path.with_name(path.name + suffix).write_bytes(form)
         (folder / "_headers").write_text(_headers_file(page), encoding="utf-8")
         written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        mark = json.dumps({"made by": "morphing-faces site", "files": written})
+        mark = json.dumps({"made by": "morphing-faces site", "files": sorted(page), "written": written})
         (folder / SITE.mark).write_text(mark + "\n", encoding="utf-8")
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return len(sizes), sum(sizes)
