@@ -276,14 +276,14 @@ export function show(kernel, root, worker) {
   const heard = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
     if (content.verb === "drawn") drawer.drawn(buffers[0]);
     else if (content.verb === "file") files.came(content, buffers);
-    else if (content.verb === "error") said.textContent = content.error;
   };
   kernel.on("msg:custom", heard);
 
   const shape = { name: manifest.name, latentSize: drawer.latentSize, dimensions: drawer.dimensions };
-  app.show(manifest.name, /** @type {any} */ (manifest), new Session(shape, kernel.get("_seed")));
+  const { state } = new Session(shape, kernel.get("_seed"));
+  const begun = Session.from(shape, { ...state, ...agreed, axes: [agreed.axes[0], agreed.axes[1]] });
+  app.show(manifest.name, /** @type {any} */ (manifest), begun);
   app.use(/** @type {any} */ (drawer));
-  app.session.restore({ ...app.session.state, ...agreed, axes: [agreed.axes[0], agreed.axes[1]] });
   where.textContent = "Drawn by the kernel.";
   root.dataset.where = "kernel";
   const wanted = /** @type {string[]} */ (kernel.get("_files"));
