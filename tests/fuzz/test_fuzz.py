@@ -37,7 +37,7 @@ fuzz = settings(
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
-TOY: Any = SimpleNamespace(latent_size=8, dimensions=tuple(range(7, -1, -1)), name="toy")
+TOY: Any = SimpleNamespace(latent_size=8, dimensions=tuple(range(7, -1, -1)), name="toy", attributes={})
 
 
 def told(call: Callable[[], object]) -> object:
