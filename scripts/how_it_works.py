@@ -1,4 +1,4 @@
-"""Make the page's how-it-works.html, with its figures, of docs/how-it-works.md: formulas become MathML, no script is needed.
+"""Make two of the page's texts: how-it-works.html, with its figures, and model-card.html. Formulas become MathML.
 
 python scripts/how_it_works.py            write
 python scripts/how_it_works.py --check    compare what is there with what would be written
@@ -15,16 +15,26 @@ from pathlib import Path
 import latex2mathml.converter
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 HERE = Path(__file__).resolve().parent.parent
 SOURCE = HERE / "docs" / "how-it-works.md"
+CARD = HERE / "MODEL_CARD.md"
+# What a visitor who has only the page asks, and who has the project knows.
+CARD_END = """
+## Source
+
+The code that prepares the pictures, trains, measures and draws the models, and all of this page, is the Python package
+`morphing-faces`, under the MIT licence. The page's own files are plain modules, as they were written: what runs is what can
+be read.
+"""
 WEB = HERE / "src" / "morphing_faces" / "web"
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
   <meta charset="utf-8">
-  <title>How it works: Morphing Faces</title>
+  <title>{title}: Morphing Faces</title>
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <meta name="color-scheme" content="light dark">
   <link rel="icon" href="icon.svg" type="image/svg+xml">
@@ -40,15 +50,16 @@ PAGE = """<!doctype html>
 """
 
 
-def render(markdown: str) -> str:
-    """The text as a whole HTML page."""
+def render(title: str, markdown: str) -> bytes:
+    """The text as a whole HTML page; its headings can be linked to."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.use(dollarmath_plugin, renderer=_mathml, allow_space=False, double_inline=True)
+    parser.use(anchors_plugin, max_level=3)
     tokens = parser.parse(markdown)
     for token in tokens:
         if token.children:
             token.children = _without_local_links(token.children)
-    return PAGE.format(body=parser.renderer.render(tokens, parser.options, {}))
+    return PAGE.format(title=title, body=parser.renderer.render(tokens, parser.options, {})).encode()
 
 
 def _mathml(formula: str, options: dict[str, bool]) -> str:
@@ -69,9 +80,12 @@ def _without_local_links(tokens: Sequence[Token]) -> list[Token]:
 
 
 def files() -> dict[Path, bytes]:
-    """What is to be written, by path: the page, and the figures that it shows."""
+    """What is to be written, by path: the two texts, and the figures that they show."""
     text = SOURCE.read_text(encoding="utf-8")
-    made = {WEB / "how-it-works.html": render(text).encode()}
+    made = {
+        WEB / "how-it-works.html": render("How it works", text),
+        WEB / "model-card.html": render("Model card", CARD.read_text(encoding="utf-8") + CARD_END),
+    }
     for figure in sorted((SOURCE.parent / "figures").iterdir()):
         if f"(figures/{figure.name})" in text:
             made[WEB / "figures" / figure.name] = figure.read_bytes()
@@ -86,9 +100,7 @@ def main() -> int:
     stale = [path for path, content in files().items() if not path.exists() or path.read_bytes() != content]
     for path in stale:
         if check:
-            print(
-                f"{path.relative_to(HERE)} is not what {SOURCE.name} says; run scripts/how_it_works.py", file=sys.stderr
-            )
+            print(f"{path.relative_to(HERE)} is not what its text says; run scripts/how_it_works.py", file=sys.stderr)
         else:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(files()[path])

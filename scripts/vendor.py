@@ -36,11 +36,13 @@ PACKAGES = {
         "dist/ort-wasm-simd-threaded.jspi.wasm",
     ),
     "gifenc": ("dist/gifenc.esm.js", "LICENSE.md"),
+    # Writes films as MP4 and WebM; the page asks for it when the first film is made.
+    "mediabunny": ("dist/bundles/mediabunny.min.mjs", "LICENSE"),
 }
 # This npm package carries no licence file; the Python package of the same release does.
 NOTICES = {"onnxruntime-web": ("onnxruntime", ("LICENSE", "ThirdPartyNotices.txt"))}
-# This one comes without types; tsc wants them beside the module.
-TYPES = {"gifenc": HERE / "scripts" / "gifenc.esm.d.ts"}
+# tsc wants types beside the module: gifenc comes without, those of mediabunny are 6,000 lines.
+TYPES = {"gifenc": HERE / "scripts" / "gifenc.esm.d.ts", "mediabunny": HERE / "scripts" / "mediabunny.min.d.mts"}
 BROTLI = {"quality": 11, "lgwin": 24}
 
 

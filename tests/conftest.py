@@ -337,7 +337,8 @@ def visits(browser: Browser) -> Iterator[tuple[Callable[..., Page], list[str]]]:
     errors: list[str] = []
 
     def go(address: str, allow: tuple[str, ...] = (), script: str = "", **options: Any) -> Page:
-        context = browser.new_context(**options)
+        # Requests that a service worker makes cannot be held up or refused: only its own tests have one.
+        context = browser.new_context(**{"service_workers": "block", **options})
         contexts.append(context)
         context.set_default_timeout(60_000)
         if script:

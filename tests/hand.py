@@ -168,3 +168,11 @@ def pixels(hand: Hand, canvas: str) -> np.ndarray:
     address = hand[canvas].evaluate("canvas => canvas.toDataURL()")
     picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
     return np.asarray(picture.convert("RGB"), float)
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """The point at ``t`` of the way between two latents along the great circle."""
+    ra, rb = np.linalg.norm(a), np.linalg.norm(b)
+    angle = np.arccos(a @ b / (ra * rb))
+    way = np.sin((1 - t) * angle) * a / ra + np.sin(t * angle) * b / rb
+    return np.asarray(((1 - t) * ra + t * rb) * way / np.sin(angle))

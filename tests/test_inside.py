@@ -14,7 +14,7 @@ from conftest import drawn_face
 from hand import Hand, Visit, centre, crop, follow, open_page, pick, picture_file, pixels, until
 from morphing_faces.render import to_uint8
 
-STEPS = ("picture", "encoder", "range", "sample", "decoder", "price", "balance")
+STEPS = ("picture", "encoder", "range", "sample", "decoder", "price", "balance", "map")
 
 
 def open_step(hand: Hand, step: str) -> None:
@@ -54,9 +54,9 @@ def test_the_steps_go_by_button_by_tab_and_by_key(hand: Hand) -> None:
         assert hand["#inside [role=tabpanel]:not([hidden])"].count() == 1
     assert hand["#inside-next"].is_disabled()
     assert hand.page.evaluate("document.activeElement.id") == "inside-back", "the focus is not lost"
-    hand["#tab-balance"].focus()
+    hand["#tab-map"].focus()
     hand.press("ArrowLeft")
-    assert hand.page.evaluate("document.activeElement.id") == "tab-price"
+    assert hand.page.evaluate("document.activeElement.id") == "tab-balance"
     hand.press("Home")
     assert hand["#step-picture"].is_visible()
     hand.press("Escape")
@@ -211,7 +211,9 @@ def test_nothing_is_encoded_while_it_is_closed(hand: Hand) -> None:
       const encode = model.encode.bind(model);
       model.encode = (...all) => ((window.encoded = (window.encoded ?? 0) + 1), encode(...all));
     }""")
-    open_step(hand, "encoder")
+    open_step(hand, "picture")
+    hand["#inside input[value=face]"].check()
+    hand.click("#tab-encoder")
     hand.hover(0.1, 0.7)
     until(lambda: hand.page.evaluate("window.encoded"), "it is encoded while it is open")
     hand.click("#close-inside")

@@ -15,7 +15,22 @@ from PIL import Image
 
 import morphing_faces as mf
 from conftest import drawn_face
-from hand import PHONE, Hand, Serve, Visit, centre, crop, follow, open_page, pick, picture_file, pixels, row, until
+from hand import (
+    PHONE,
+    Hand,
+    Serve,
+    Visit,
+    centre,
+    crop,
+    follow,
+    open_page,
+    pick,
+    picture_file,
+    pixels,
+    row,
+    slerp,
+    until,
+)
 from morphing_faces import noise
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.photo import likeness
@@ -388,34 +403,6 @@ def test_a_picture_is_saved_at_each_size(hand: Hand, tiny_bundle: Path) -> None:
         assert np.abs(small - to_uint8(model.decode(hand.z))[0, :, :, 0]).max() < (3 if size == 16 else 30)
 
 
-def test_films_of_what_is_done_are_recorded(hand: Hand) -> None:
-    formats = hand["#film-format option"].all_inner_texts()
-    assert formats == ["WebM", "GIF"]
-    for kind in formats:
-        hand["#film-format"].select_option(label=kind)
-        hand.click("#record")
-        assert hand["#record"].inner_text() == "Stop"
-        for k in range(8):
-            hand.hover(k / 8, -k / 8)
-            hand.page.evaluate("new Promise((done) => setTimeout(done, 60))")  # what a GIF tells apart
-        name, content = hand.download(lambda: hand.page.click("#record"))
-        assert name.endswith(kind.lower())
-        if kind == "GIF":
-            film = Image.open(io.BytesIO(content))
-            assert film.size == (256, 256)
-            assert film.n_frames > 4  # type: ignore[attr-defined]
-            assert film.info["loop"] == 0
-        else:
-            assert content.startswith(b"\x1a\x45\xdf\xa3")  # EBML
-            assert b"webm" in content[:64]
-            assert len(content) > 3000
-
-
-def test_a_browser_without_a_recorder_writes_gif(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address, script="delete window.MediaRecorder")
-    assert hand["#film-format option"].all_inner_texts() == ["GIF"]
-
-
 # --- links
 
 
@@ -511,14 +498,7 @@ def test_favourites_are_kept_shown_and_removed(hand: Hand) -> None:
     assert hand["#favourites li"].count() == 1
 
 
-def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    ra, rb = np.linalg.norm(a), np.linalg.norm(b)
-    angle = np.arccos(a @ b / (ra * rb))
-    way = np.sin((1 - t) * angle) * a / ra + np.sin(t * angle) * b / rb
-    return np.asarray(((1 - t) * ra + t * rb) * way / np.sin(angle))
-
-
-def test_two_favourites_morph_along_the_great_circle_and_as_a_film(hand: Hand) -> None:
+def test_two_favourites_morph_along_the_great_circle(hand: Hand) -> None:
     faces = []
     for _ in range(3):
         hand.click("#favour")
@@ -532,28 +512,6 @@ def test_two_favourites_morph_along_the_great_circle_and_as_a_film(hand: Hand) -
     for _ in range(3):
         hand.click("#undo")
     assert np.array_equal(hand.z, before)
-    hand["#film-format"].select_option("gif")
-    name, content = hand.download(lambda: hand.page.click("#morph-film"))
-    film = Image.open(io.BytesIO(content))
-    assert name == "morph-tiny.gif"
-    assert film.n_frames == 101  # type: ignore[attr-defined]
-    ends = []
-    for frame in (0, 50, 100):
-        film.seek(frame)
-        ends.append(np.asarray(film.convert("L"), float))
-    assert np.abs(ends[0] - ends[2]).max() < 3, "there and back"
-    assert np.abs(ends[0] - ends[1]).max() > 10
-
-
-def test_a_morph_is_recorded_as_webm(hand: Hand) -> None:
-    hand.click("#favour")
-    hand.click("#random")
-    hand.click("#favour")
-    hand["#film-format"].select_option("webm")
-    name, content = hand.download(lambda: hand.page.click("#morph-film"))
-    assert name == "morph-tiny.webm"
-    assert content.startswith(b"\x1a\x45\xdf\xa3")
-    assert len(content) > 3000
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -199,15 +200,18 @@ def _serve_page(bundle: str | None, seed: int | None, host: str, port: int | Non
     help="A bundle to put in; may be repeated, the first is shown first.  [default: all shipped]",
 )
 @page_seed_option
+@click.option("--url", metavar="ADDRESS", help="Where the page will stand, so that chats can show its picture.")
 @click.option("--overwrite", is_flag=True, help="Replace a site that this command wrote.")
-def site(out: Path, chosen: tuple[str, ...], seed: int | None, overwrite: bool) -> None:
+def site(out: Path, chosen: tuple[str, ...], seed: int | None, url: str | None, overwrite: bool) -> None:
     """Write the page as plain files into the folder OUT, for any static host."""
     from .site import write
 
     if seed is not None:
         check_seed(seed)
     shown = [bundles.find(name) for name in chosen or bundles.names()]
-    count, size = write(out, shown, seed, overwrite=overwrite)
+    if url is not None and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
+        raise UserError(f"--url {url}: must be a whole address without ? and #, as https://example.org/faces/")
+    count, size = write(out, shown, seed, url=url, overwrite=overwrite)
     click.echo(f"wrote {count} files, {size / 1e6:.1f} MB, to {out}; docs/hosting.md says how to put them on a host")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import brotli
 
-from . import faces, sheet
+from . import faces, installable, sheet
 from .bundle import Bundle
 from .files import SITE, output_folder, replace_folder
 from .rules import FIRST_SEED, SEED_LIMIT
@@ -23,6 +23,7 @@ WEB = Path(__file__).parent / "web"
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
+    ".jpg": "image/jpeg",
     ".js": "text/javascript; charset=utf-8",
     ".md": "text/plain; charset=utf-8",
     ".json": "application/json",
@@ -33,9 +34,10 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
     ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
     "": "text/plain; charset=utf-8",  # LICENSE
 }
-COMPRESSIBLE = (".css", ".html", ".js", ".json", ".md", ".mjs", ".svg", ".txt", ".wasm", "")
+COMPRESSIBLE = (".css", ".html", ".js", ".json", ".md", ".mjs", ".svg", ".txt", ".wasm", ".webmanifest", "")
 FOREVER = "public, max-age=31536000, immutable"  # for addresses that change when the content does
 REVALIDATE = "no-cache"  # kept, but asked for again; the answer is mostly "304 Not Modified"
 
@@ -88,15 +90,16 @@ class Asset:
         return brotli.decompress(self.stored()) if self.brotli else self.stored()
 
 
-def assets(shown: Sequence[Bundle], seed: int | None) -> dict[str, Asset]:
+def assets(shown: Sequence[Bundle], seed: int | None, url: str | None = None) -> dict[str, Asset]:
     """Everything the page consists of, by its address relative to the page's: the files of ``web/`` and of the bundles.
 
     The first bundle is the one that the page opens with: on the first face of ``seed``, or with ``None`` on one of the
-    faces that its manifest names as ``starts``, after which every visitor's random faces are their own.
+    faces that its manifest names as ``starts``, after which every visitor's random faces are their own. ``url`` is the
+    address at which the page will stand, if it is known: chats show its picture only when they are told the whole address.
     """
     found: dict[str, Asset] = {}
     for path in sorted(WEB.rglob("*")):
-        if path.is_file() and not path.is_symlink() and not path.name.endswith(".d.ts"):
+        if path.is_file() and not path.is_symlink() and not path.name.endswith((".d.ts", ".d.mts")):
             address = path.relative_to(WEB).as_posix()
             compressed = address.endswith(".wasm.br")
             found[address.removesuffix(".br") if compressed else address] = Asset(path=path, brotli=compressed)
@@ -115,6 +118,11 @@ def assets(shown: Sequence[Bundle], seed: int | None) -> dict[str, Asset]:
             drawn = file in bundle.manifest["files"]
             make = functools.cache(functools.partial(sheet.draw, bundle, first))
             found[f"bundles/{name}/{file}"] = Asset(path=bundle.folder / file) if drawn else Asset(make)
+    found |= {name: Asset(draw) for name, draw in installable.pictures(shown[0], starts[0][0]).items()}
+    if url is not None:
+        found["index.html"] = Asset(functools.partial(installable.with_address, WEB / "index.html", url))
+    worker = functools.partial(installable.service_worker, WEB / installable.WORKER, dict(found), names[0])
+    found[installable.WORKER] = Asset(worker)
     return found
 
 
@@ -150,7 +158,9 @@ def media_type(address: str) -> str:
     return TYPES.get(os.path.splitext(address)[1], "application/octet-stream")
 
 
-def write(out: Path, shown: Sequence[Bundle], seed: int | None = None, *, overwrite: bool = False) -> tuple[int, int]:
+def write(
+    out: Path, shown: Sequence[Bundle], seed: int | None = None, *, url: str | None = None, overwrite: bool = False
+) -> tuple[int, int]:
     """Write the page as plain files into the folder ``out``, whole or not at all -> the numbers of files and bytes.
 
     Beside each file that gets smaller stand its forms compressed with Brotli and gzip, for hosts that know how to send
@@ -161,7 +171,7 @@ def write(out: Path, shown: Sequence[Bundle], seed: int | None = None, *, overwr
     for bundle in shown:
         for file in bundle.files:
             bundle.read(file)  # checks its hash: a damaged model is refused here, not in a visitor's browser
-    page = assets(shown, seed)
+    page = assets(shown, seed, url)
     with replace_folder(out, SITE, overwrite=overwrite) as folder:
         for address, asset in page.items():
             path = folder / address

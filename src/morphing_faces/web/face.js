@@ -154,6 +154,8 @@ export class Face {
     this.app.act((session) => {
       const [x, y] = session.axes.map((dimension) => session.get(dimension) / session.range);
       session.move(stepped(x, step[0] * scale), stepped(y, step[1] * scale));
+      const axis = step[0] ? 0 : 1;
+      this.app.tell(`${this.dimensions.nameOf(session.axes[axis])} ${signed(session.get(session.axes[axis]))}`); // it is spoken
     });
   }
 

@@ -1,22 +1,16 @@
 /** Faces that the person keeps, in a strip, and the way from one of them to another. */
 
-import { byId, inside, onClick, download, stamp } from "./dom.js";
-import { Film } from "./film.js";
+import { byId, inside, onClick, stamp } from "./dom.js";
 import * as link from "./link.js";
-import { ease, slerp } from "./morph.js";
+import { slerp } from "./morph.js";
 import { paint } from "./picture.js";
 import { onSlide } from "./slider.js";
 
 /**
  * @typedef {import("./app.js").App} App
- * @typedef {import("./film.js").Format} Format
  * @typedef {{fragment: string, bundle: string, z: Float32Array<ArrayBuffer>, element: HTMLElement, canvas: HTMLCanvasElement,
  *   drawn: boolean}} Favourite
  */
-
-/** There and back, in ms. */
-const FILM_LENGTH = 5000;
-const FILM_FRAME = 50;
 
 export class Favourites {
   #list = byId("favourites", HTMLElement);
@@ -33,11 +27,11 @@ export class Favourites {
 
   /**
    * @param {App} app
-   * @param {{format: Format}} files in which format films are written
+   * @param {import("./recorder.js").Recorder} recorder
    */
-  constructor(app, files) {
+  constructor(app, recorder) {
     this.app = app;
-    this.files = files;
+    this.recorder = recorder;
     onClick("favour", () => this.keep());
     app.on("bundle", () => {
       app.store.watch(this.#key, () => this.#read());
@@ -215,24 +209,11 @@ export class Favourites {
     this.app.act((session) => session.set(slerp(from.z, to.z, this.#slider.valueAsNumber), null, "morph"));
   }
 
+  /** All favourites, one after the other, as a film without end. */
   async #record() {
-    const [from, to] = this.#ends;
-    if (!from || !to) return;
-    const { model } = this.app;
-    const { format } = this.files;
-    const film = new Film(format, model.imageShape);
     this.#film.disabled = true;
     try {
-      const begun = performance.now();
-      // A GIF is written frame by frame; a WebM is recorded while it plays.
-      for (let at = 0; at <= FILM_LENGTH; at = format === "gif" ? at + FILM_FRAME : performance.now() - begun) {
-        const there = 1 - Math.abs((2 * at) / FILM_LENGTH - 1);
-        film.add(await this.app.decode(slerp(from.z, to.z, ease(there))), at);
-        this.app.tell(`Making the film: ${Math.round((100 * at) / FILM_LENGTH)}%`);
-        if (format === "webm") await new Promise((resolve) => requestAnimationFrame(resolve));
-      }
-      download(await film.finish(FILM_LENGTH), `morph-${this.app.bundle}.${format}`);
-      this.app.tell("The film is saved.");
+      await this.recorder.save(this.#kept.map(({ z }) => z));
     } finally {
       this.#film.disabled = false;
     }

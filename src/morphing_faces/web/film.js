@@ -1,4 +1,4 @@
-/** Films: WebM by the browser's own recorder, or GIF by a small encoder. */
+/** Films: MP4 or WebM where the browser has an encoder (WebCodecs), GIF everywhere. */
 
 import { GIFEncoder, applyPalette, quantize } from "./vendor/gifenc-1.0.3/gifenc.esm.js";
 import { context, paint } from "./picture.js";
@@ -6,32 +6,48 @@ import { context, paint } from "./picture.js";
 /**
  * @typedef {import("./picture.js").Pixels} Pixels
  * @typedef {import("./picture.js").Shape} Shape
- * @typedef {"webm" | "gif"} Format
+ * @typedef {"mp4" | "webm" | "gif"} Format
+ * @typedef {(part: number) => void} OnProgress how much of the film is written, from 0 to 1
  */
 
-const SIDE = { webm: 512, gif: 256 };
-const RATE = 30;
-/** GIF counts in hundredths of a second, and viewers slow down anything under two. */
-const GIF_FRAME = 50;
+/** The name of each format, as people know it. */
+export const NAMES = { mp4: "MP4", webm: "WebM", gif: "GIF" };
+const TYPES = { mp4: "video/mp4", webm: "video/webm", gif: "image/gif" };
+/** Height of a film in pixels; even, as video wants it. */
+const SIDE = { mp4: 512, webm: 512, gif: 256 };
+/** Time of a frame in ms. GIF counts in hundredths of a second, and viewers slow down anything under two. */
+export const FRAME = { mp4: 1000 / 30, webm: 1000 / 30, gif: 50 };
 /** Longer films fill the memory: the recorder stops by itself, in ms. */
 export const LONGEST = 60_000;
-const WEBM = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm"];
+/** What a browser may be able to encode, for each container. @type {Record<"mp4" | "webm", {short: import("./vendor/mediabunny-1.61.0/mediabunny.min.mjs").VideoCodec, codec: string}[]>} */
+const CODECS = {
+  mp4: [{ short: "avc", codec: "avc1.64001f" }], // other codecs in an MP4 do not play everywhere: then rather WebM
+  webm: [{ short: "vp9", codec: "vp09.00.31.08" }, { short: "vp8", codec: "vp8" }],
+};
 
-/** The formats that this browser can write, the better one first. @returns {Format[]} */
-export function formats() {
-  const recorder = typeof MediaRecorder !== "undefined" && "captureStream" in HTMLCanvasElement.prototype;
-  return recorder && WEBM.some((type) => MediaRecorder.isTypeSupported(type)) ? ["webm", "gif"] : ["gif"];
+/** The formats that this browser can write, the one that plays in most places first. @returns {Promise<Format[]>} */
+export async function formats() {
+  const able = await Promise.all(/** @type {const} */ (["mp4", "webm"]).map(async (format) => ((await codecs(format)).length ? format : null)));
+  return [...able.filter((format) => format !== null), "gif"];
 }
 
-/** A film in the making: `add` each picture when it is shown, then `finish`. */
+/**
+ * The codecs of a container that this browser encodes with.
+ * @param {"mp4" | "webm"} format
+ */
+async function codecs(format) {
+  if (typeof VideoEncoder === "undefined") return []; // an older browser, or plain HTTP from another machine
+  const size = { width: SIDE[format], height: SIDE[format], framerate: 30, bitrate: 4e6 };
+  const answers = await Promise.all(
+    CODECS[format].map(({ codec }) => VideoEncoder.isConfigSupported({ ...size, codec }).then(({ supported }) => supported, () => false)),
+  );
+  return CODECS[format].filter((_, k) => answers[k]).map(({ short }) => short);
+}
+
+/** A film in the making: `add` each picture when it is shown, then `encode`. */
 export class Film {
-  #canvas = document.createElement("canvas");
   #begun = performance.now();
-  /** @type {MediaRecorder | null} */
-  #recorder = null;
-  /** @type {Blob[]} */
-  #parts = [];
-  /** For a GIF: what was shown, and when. @type {{pixels: Pixels, at: number}[]} */
+  /** What was shown, and from when on, in ms. @type {{pixels: Pixels, at: number}[]} */
   #frames = [];
 
   /**
@@ -41,71 +57,98 @@ export class Film {
   constructor(format, shape) {
     this.format = format;
     this.shape = shape;
-    const [height, width] = shape;
-    const side = SIDE[format];
-    Object.assign(this.#canvas, { height: side, width: 2 * Math.round((side * width) / height / 2) });
-    if (format === "gif") return;
-    context(this.#canvas); // a canvas has a stream only when it has a context
-    const type = WEBM.find((kind) => MediaRecorder.isTypeSupported(kind));
-    this.#recorder = new MediaRecorder(this.#canvas.captureStream(RATE), { mimeType: type, videoBitsPerSecond: 4e6 });
-    this.#recorder.addEventListener("dataavailable", ({ data }) => data.size && this.#parts.push(data));
-    this.#recorder.start(1000);
   }
 
   /**
-   * A picture, shown from now on or, in a GIF, from `at` ms after the beginning.
+   * A picture that is shown from `at` ms after the beginning until the next. Of those within one frame the last is kept.
    * @param {Pixels} pixels
-   * @param {number} [at]
+   * @param {number} [at] now, if it is not given
    */
   add(pixels, at = performance.now() - this.#begun) {
-    if (this.format === "webm") return paint(this.#canvas, pixels, this.shape);
     const last = this.#frames.at(-1);
     const first = this.#frames.length < 2; // a film begins with the face that was there
-    if (last && !first && at - last.at < GIF_FRAME) last.pixels = pixels;
+    if (last && !first && at - last.at < FRAME[this.format] - 0.01) last.pixels = pixels;
     else this.#frames.push({ pixels, at });
   }
 
   /**
-   * The film as a file.
-   * @param {number} [length] in ms; of a GIF
+   * The film as a file. Its frames have exactly the times at which they were added.
+   * @param {{length?: number, comment?: string, onProgress?: OnProgress}} [options] `length` in ms, until now if it is not given
    * @returns {Promise<Blob>}
    */
-  async finish(length = performance.now() - this.#begun) {
-    return this.#recorder ? this.#stop(this.#recorder) : this.#encode(length);
+  async encode({ length = performance.now() - this.#begun, comment = "", onProgress = () => undefined } = {}) {
+    const canvas = document.createElement("canvas");
+    const [height, width] = this.shape;
+    const side = SIDE[this.format];
+    Object.assign(canvas, { height: side, width: 2 * Math.round((side * width) / height / 2) });
+    const bytes = this.format === "gif" ? await this.#gif(canvas, length, onProgress) : await this.#video(this.format, canvas, length, comment, onProgress);
+    return new Blob([bytes], { type: TYPES[this.format] });
   }
 
   /**
-   * @param {MediaRecorder} recorder
-   * @returns {Promise<Blob>}
+   * Until when a frame is shown, in ms.
+   * @param {number} k
+   * @param {number} length
    */
-  async #stop(recorder) {
-    await new Promise((resolve, reject) => {
-      recorder.addEventListener("stop", resolve);
-      recorder.addEventListener("error", reject);
-      recorder.stop();
-    });
-    for (const track of recorder.stream.getTracks()) track.stop();
-    if (!this.#parts.length) throw new Error("Nothing was recorded. Record once more, or choose GIF.");
-    return new Blob(this.#parts, { type: "video/webm" });
+  #until(k, length) {
+    return this.#frames[k + 1]?.at ?? Math.max(length, this.#frames[k].at + FRAME[this.format]);
   }
 
-  /** @param {number} length */
-  async #encode(length) {
-    const { width, height } = this.#canvas;
+  /**
+   * @param {"mp4" | "webm"} format
+   * @param {HTMLCanvasElement} canvas
+   * @param {number} length
+   * @param {string} comment
+   * @param {OnProgress} onProgress
+   */
+  async #video(format, canvas, length, comment, onProgress) {
+    const bunny = await import("./vendor/mediabunny-1.61.0/mediabunny.min.mjs").catch(() => {
+      throw new Error("The writer of films could not be loaded. Check the connection, or choose GIF.");
+    });
+    const quality = bunny.QUALITY_HIGH;
+    const size = { width: canvas.width, height: canvas.height, quality };
+    const codec = await bunny.getFirstEncodableVideoCodec(await codecs(format), size);
+    if (!codec) throw new Error(`This browser could not write ${NAMES[format]}. Choose another format.`);
+    const target = new bunny.BufferTarget();
+    const container = format === "mp4" ? new bunny.Mp4OutputFormat({ fastStart: "in-memory" }) : new bunny.WebMOutputFormat();
+    const output = new bunny.Output({ format: container, target });
+    context(canvas); // the source takes what is drawn, which needs a context
+    const source = new bunny.CanvasSource(canvas, { codec, quality, keyFrameInterval: 2 });
+    output.addVideoTrack(source);
+    output.setMetadataTags({ title: "Morphing Faces", comment });
+    await output.start();
+    for (const [k, { pixels, at }] of this.#frames.entries()) {
+      paint(canvas, pixels, this.shape);
+      await source.add(at / 1000, (this.#until(k, length) - at) / 1000);
+      onProgress((k + 1) / this.#frames.length);
+    }
+    await output.finalize();
+    if (!target.buffer) throw new Error(`This browser wrote no ${NAMES[format]}. Choose another format.`);
+    return target.buffer;
+  }
+
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {number} length
+   * @param {OnProgress} onProgress
+   */
+  async #gif(canvas, length, onProgress) {
+    const { width, height } = canvas;
     const gif = GIFEncoder();
     const grey = this.shape[2] === 1;
     /** @type {[number, number, number][]} */
     let palette = Array.from({ length: 256 }, (_, level) => [level, level, level]);
     for (const [k, { pixels, at }] of this.#frames.entries()) {
-      paint(this.#canvas, pixels, this.shape);
-      const { data } = context(this.#canvas, { willReadFrequently: true }).getImageData(0, 0, width, height);
+      paint(canvas, pixels, this.shape);
+      const { data } = context(canvas, { willReadFrequently: true }).getImageData(0, 0, width, height);
       if (!grey) palette = quantize(data, 256);
       const index = grey ? data.filter((_, byte) => byte % 4 === 0) : applyPalette(data, palette);
-      const until = this.#frames[k + 1]?.at ?? Math.max(length, at + GIF_FRAME);
-      gif.writeFrame(new Uint8Array(index), width, height, { palette, delay: Math.max(until - at, 20), repeat: 0 });
+      const delay = Math.max(this.#until(k, length) - at, 20);
+      gif.writeFrame(new Uint8Array(index), width, height, { palette, delay, repeat: 0 });
+      onProgress((k + 1) / this.#frames.length);
       await new Promise((resolve) => setTimeout(resolve)); // the page stays alive between frames
     }
     gif.finish();
-    return new Blob([gif.bytes()], { type: "image/gif" });
+    return gif.bytes();
   }
 }

@@ -3,6 +3,7 @@
 import { byId, inside, onClick } from "./dom.js";
 import { decibels, divergences, drawn, logLikelihood, pixelSigma, pulled, squaredError, sum } from "./elbo.js";
 import { paintBalance, paintCodes, paintInformation, paintRanges } from "./inside-plots.js";
+import { FaceMap } from "./map.js";
 import { normal } from "./noise.js";
 import { paint, toInput } from "./picture.js";
 import { Plot } from "./plot.js";
@@ -19,7 +20,7 @@ import { NOISE } from "./rules.js";
  * @typedef {import("./picture.js").Pixels} Pixels
  * @typedef {{pixels: Pixels, input: Float32Array<ArrayBuffer>, posterior: Posterior | null}} Picture as pixels, as the encoder
  *   reads it, and what the encoder said of it
- * @typedef {"picture" | "encoder" | "range" | "sample" | "decoder" | "price" | "balance"} Step
+ * @typedef {"picture" | "encoder" | "range" | "sample" | "decoder" | "price" | "balance" | "map"} Step
  */
 
 /** Draws of z that are shown side by side. */
@@ -74,13 +75,15 @@ export class Inside {
       pointed: () => this.#pointed,
     };
     const plot = (/** @type {string} */ id, /** @type {import("./plot.js").Painter} */ painter) =>
-      new Plot(byId(id, HTMLCanvasElement), (pen) => (this.#x?.posterior ? painter(pen) : []), hand);
+      new Plot(byId(id, HTMLCanvasElement), (pen) => (app.ready && this.#x?.posterior ? painter(pen) : []), hand);
     this.plots = {
       encoder: plot("inside-codes", (pen) => paintCodes(pen, this.#coordinates(), this.#pointed)),
       range: plot("inside-ranges", (pen) => paintRanges(pen, this.#coordinates(), this.#axes())),
       price: plot("inside-kl", (pen) => paintInformation(pen, this.#coordinates(), this.#pointed)),
       balance: plot("inside-balance", (pen) => (this.#prices.length ? paintBalance(pen, this.#prices, this.#pull.valueAsNumber) : [])),
     };
+    const isSeen = () => this.isOpen && this.#current().step === "map";
+    this.map = new FaceMap(app, dimensions, isSeen, (words) => this.#tell(words));
     onClick("close-inside", () => this.toggle());
     onClick("new-noise", () => {
       this.#row++;
@@ -96,11 +99,12 @@ export class Inside {
     picture.addEventListener("pointerleave", () => this.#tell(""));
     app.on("picture", () => this.#ask());
     app.on("change", () => this.isOpen && this.#current().plot?.ask());
-    app.on("model", () => {
+    app.on("bundle", () => {
       [this.#x, this.#prices, this.#priced] = [null, [], null];
       this.#choose("face");
       this.#describe();
     });
+    app.on("model", () => this.#ask());
     app.resting.add(() => this.#nextPrices());
     window.addEventListener("online", () => !this.#retry.hidden && this.#ask());
     document.addEventListener("keydown", (event) => {
@@ -199,6 +203,10 @@ export class Inside {
       this.#x = { pixels, input: own ? own.input : toInput(pixels, model.imageShape), posterior: own || null };
     }
     const x = this.#x;
+    if (step === "map") {
+      this.map.show();
+      return app.resting.disturb();
+    }
     if (step === "picture") return paint(byId("inside-pixels", HTMLCanvasElement), pixels, model.imageShape);
     x.posterior ??= await model.encode(x.input, { onProgress: (progress) => this.#progress(progress) });
     if (model !== app.model) return;
@@ -346,7 +354,8 @@ export class Inside {
 
   /** What depends on the model alone. */
   #describe() {
-    const { imageShape, latentSize, dimensions, manifest } = this.app.model;
+    const { manifest } = this.app;
+    const { image_shape: imageShape, latent_size: latentSize, dimensions } = manifest;
     const [height, width, channels] = imageShape;
     const say = (/** @type {string} */ key, /** @type {string} */ words) =>
       this.#section.querySelectorAll(`[data-say=${key}]`).forEach((place) => (place.textContent = words));

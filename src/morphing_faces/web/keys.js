@@ -15,9 +15,14 @@ export class Keys {
   constructor(app, commands) {
     this.app = app;
     this.commands = commands;
+    this.#letters.checked = app.store.get("letters") !== false;
+    this.#letters.addEventListener("change", () => app.store.set("letters", this.#letters.checked));
     document.addEventListener("keydown", (event) => this.#key(event));
     this.#list();
   }
+
+  /** Single letters may get in the way of speech input and of shaking hands: they can be switched off. */
+  #letters = byId("letters", HTMLInputElement);
 
   #list() {
     const arrows = { keys: "Arrows", words: "on the face: move it along the two axes; with Shift, further" };
@@ -46,6 +51,8 @@ export class Keys {
       return app.act(() => undefined);
     }
     const control = event.ctrlKey || event.metaKey;
+    const single = event.key.length === 1 && !control;
+    if (single && !this.#letters.checked && !(event.key === " " && target.id === "face")) return;
     const name = (control ? "ctrl+" : "") + (control && event.shiftKey ? "shift+" : "") + event.key.toLowerCase();
     const command = this.commands.find(({ on }) => on.includes(name));
     if (!command) return;

@@ -6,17 +6,19 @@ import { byId, onClick } from "./dom.js";
 import { Inside } from "./inside.js";
 import { Face } from "./face.js";
 import { Favourites } from "./favourites.js";
-import { Files } from "./files.js";
 import { Keys } from "./keys.js";
 import { Knobs } from "./knobs.js";
 import * as link from "./link.js";
 import { attributesOf, describe, loadModel } from "./model.js";
 import { Glide, Walk } from "./motion.js";
+import { Offline } from "./offline.js";
 import { PhotoDialog } from "./photo-dialog.js";
 import { PhotoStage } from "./photo-stage.js";
+import { Recorder } from "./recorder.js";
 import { SEED_LIMIT } from "./rules.js";
 import { Session } from "./session.js";
 import { Settings } from "./settings.js";
+import { Share } from "./share.js";
 import { Sheet } from "./sheet.js";
 import { Store } from "./store.js";
 import { Tools } from "./tools.js";
@@ -46,12 +48,16 @@ const store = new Store();
 const app = new App(store, tell);
 const dimensions = new Dimensions(app);
 const face = new Face(app, dimensions);
-const files = new Files(app);
-const favourites = new Favourites(app, files);
+const recorder = new Recorder(app);
+const favourites = new Favourites(app, recorder);
 new Knobs(app);
 const stage = new PhotoStage(app);
 const photograph = new PhotoDialog(app, (picture, eyes, z) => stage.begin(picture, eyes, z));
 const inside = new Inside(app, dimensions, photograph);
+const share = new Share(app, {
+  open: (fragment) => void open(link.bundleOf(fragment) ?? choice.value, fragment),
+  photograph: (file) => void photograph.show(file),
+});
 const tools = new Tools(app);
 new Settings(app);
 new Keys(app, [
@@ -65,13 +71,15 @@ new Keys(app, [
   { keys: "[ ]", words: "let the hand reach less far or further", on: ["[", "]"], run: (key) => app.act((session) => session.widen(key === "]" ? 1 : -1)) },
   { keys: "D", words: "to the dimensions: up and down choose one, Tab goes to its slider", on: ["d"], run: () => dimensions.focus() },
   { keys: "B", words: "keep the face", on: ["b"], run: () => favourites.keep() },
-  { keys: "L", words: "share exactly this face", on: ["l"], run: () => void app.attempt(() => files.copyLink()) },
-  { keys: "S", words: "save a picture", on: ["s"], run: () => void app.attempt(() => files.save()) },
-  { keys: "V", words: "record a film; again to end it", on: ["v"], run: () => void app.attempt(() => files.toggleFilm()) },
+  { keys: "L", words: "share exactly this face", on: ["l"], run: () => void app.attempt(() => share.copyLink()) },
+  { keys: "S", words: "save a picture", on: ["s"], run: () => void app.attempt(() => share.save()) },
+  { keys: "V", words: "record a film; again to end it", on: ["v"], run: () => recorder.toggle() },
   { keys: "P", words: "your own photograph", on: ["p"], run: () => photograph.open() },
   { keys: "E", words: "what is a VAE?", on: ["e"], run: () => inside.toggle() },
   { keys: "?, H", words: "this help", on: ["?", "h"], run: () => help.showModal() },
 ]);
+
+new Offline(app, store);
 
 /** For benchmarks and the curious. */
 Object.defineProperty(window, "morphingFaces", {

@@ -24,7 +24,7 @@ export class Plot {
   #seen = false;
 
   /**
-   * @param {HTMLCanvasElement} canvas with the role of a slider: the arrow keys go from mark to mark
+   * @param {HTMLCanvasElement} canvas where it has marks with the role of a slider: the arrow keys go from one to the next
    * @param {Painter} paint
    * @param {{point: (dimension: number | null) => void, pick: (dimension: number) => void, pointed: () => number | null}} hand
    *   told which dimension is pointed at or picked; `pointed` is the one that is pointed at in any plot
@@ -77,6 +77,7 @@ export class Plot {
     c.clearRect(0, 0, width, height);
     c.font = SMALL;
     this.#marks = this.paint({ c, width, height, ink });
+    if (canvas.getAttribute("role") !== "slider") return;
     const words = this.words(this.hand.pointed());
     canvas.setAttribute("aria-valuemax", String(Math.max(this.#marks.length - 1, 0)));
     canvas.setAttribute("aria-valuenow", String(this.hand.pointed() ?? 0));

@@ -71,4 +71,22 @@ export class Store {
   update(key, change) {
     return this.set(key, change(this.get(key)));
   }
+
+  /** How much is kept, in bytes. */
+  get size() {
+    return this.#keys().reduce((total, key) => total + 2 * (key.length + (window.localStorage.getItem(key)?.length ?? 0)), 0);
+  }
+
+  /** Remove everything that is kept. */
+  forget() {
+    for (const key of this.#keys()) window.localStorage.removeItem(key);
+  }
+
+  #keys() {
+    try {
+      return Object.keys(window.localStorage).filter((key) => key.startsWith(PREFIX));
+    } catch {
+      return []; // storage is forbidden
+    }
+  }
 }

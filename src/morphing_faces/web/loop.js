@@ -1,0 +1,37 @@
+/** A way through several faces and back to the first, as a film without end. */
+
+import { FRAME, Film } from "./film.js";
+import { ease, slerp } from "./morph.js";
+
+/**
+ * @typedef {import("./app.js").App} App
+ * @typedef {import("./film.js").Format} Format
+ */
+
+/** From one face to the next, in ms. */
+const LEG = 2500;
+
+/**
+ * A film from face to face along the great circles, slow at each, and from the last back to the first: it can be played
+ * round and round without a jump, for its last frame is the one before its first.
+ * @param {App} app
+ * @param {Float32Array<ArrayBuffer>[]} faces two latents or more
+ * @param {Format} format
+ * @param {{comment?: string, onProgress?: (part: number) => void}} [options]
+ * @returns {Promise<Blob>}
+ */
+export async function loop(app, faces, format, { comment, onProgress = () => undefined } = {}) {
+  if (faces.length < 2) throw new RangeError("a film needs two faces to go between");
+  const { model } = app;
+  const film = new Film(format, model.imageShape);
+  const length = faces.length * LEG;
+  const count = Math.round(length / FRAME[format]);
+  for (let frame = 0; frame < count; frame++) {
+    const at = (frame * length) / count;
+    const leg = Math.floor(at / LEG);
+    const z = slerp(faces[leg], faces[(leg + 1) % faces.length], ease(at / LEG - leg));
+    film.add(await app.decode(z), at);
+    onProgress((0.8 * frame) / count);
+  }
+  return film.encode({ length, comment, onProgress: (part) => onProgress(0.8 + 0.2 * part) });
+}
