@@ -291,7 +291,8 @@ def test_the_site_holds_what_the_server_serves(written: Path, serve: Serve, tiny
     listed = json.loads((written / "site.json").read_text())["files"]
     assert {"index.html", WASM, "bundles/tiny/decoder.onnx", "bundles/tiny/face.png"} <= set(listed)
     for name in listed:
-        assert (written / name).read_bytes() == ask(address, f"/{name}")[2], name
+        if name != "_headers" and not name.endswith((".br", ".gz")):  # what a static host is given beside the page
+            assert (written / name).read_bytes() == ask(address, f"/{name}")[2], name
     assert not list(written.rglob("*.d.ts"))
 
 
