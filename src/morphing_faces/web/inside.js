@@ -182,6 +182,7 @@ export class Inside {
   // --- from the picture on
 
   async #run() {
+    if (!this.isOpen) return; // closed while what was asked before still ran
     try {
       this.#sayState("");
       await this.#compute();
