@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,17 +264,19 @@ class _Network:
 def _attributes(bundle: Bundle) -> dict[str, Attribute]:
     found = {}
     for name, entry in bundle.manifest["attributes"].items():
-        try:
+        good = False
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
             direction, reading = (np.array(entry[key], np.float64) for key in ("direction", "reading"))
-            found[name] = Attribute(direction, reading, str(entry["low"]), str(entry["high"]), float(entry["effect"]))
-        except (KeyError, TypeError, ValueError):
-            direction = reading = np.empty(0)
-        for values in (direction, reading):
-            if values.shape != (bundle.latent_size,) or not np.isfinite(values).all():
-                raise BundleError(
-                    f"{bundle.folder / 'manifest.json'}: attribute {name!r} lacks low, high, effect, or a direction and "
-                    f"a reading of {bundle.latent_size} numbers; {bundles.REMEDY}"
-                )
+            low, high, effect = str(entry["low"]), str(entry["high"]), float(entry["effect"])
+            shapes = direction.shape == reading.shape == (bundle.latent_size,)
+            numbers = bool(np.isfinite(direction).all() and np.isfinite(reading).all() and np.isfinite(effect))
+            good = shapes and numbers and (name + low + high).isprintable()
+        if not good:
+            raise BundleError(
+                f"{bundle.folder / 'manifest.json'}: attribute {name!r:.80} lacks low, high, effect, or a direction and "
+                f"a reading of {bundle.latent_size} numbers; {bundles.REMEDY}"
+            )
+        found[name] = Attribute(direction, reading, low, high, effect)
     return found
 
 

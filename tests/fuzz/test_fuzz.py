@@ -209,6 +209,14 @@ def test_entries_of_a_manifest(key: str, value: Any, figures: Any, copy: Callabl
 
 
 @fuzz
+@given(changes=st.dictionaries(st.sampled_from(["low", "high", "effect", "direction", "reading"]), json_values, max_size=2),
+       name=st.text(max_size=9))  # fmt: skip
+def test_attributes_of_a_manifest(changes: dict[str, Any], name: str, copy: Callable[..., Path]) -> None:
+    entry = {"low": "old", "high": "young", "effect": 1.0, "direction": [0.1] * 32, "reading": [0.1] * 32}
+    told(lambda: load(copy({"attributes": {name: {**entry, **changes}}})))
+
+
+@fuzz
 @given(data=st.data())
 def test_damaged_networks(data: st.DataObject, tiny_bundle: Path, copy: Callable[..., Path]) -> None:
     whole = (tiny_bundle / "decoder.onnx").read_bytes()
