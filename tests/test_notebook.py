@@ -324,7 +324,7 @@ def test_a_second_of_hovering_is_at_most_twenty_messages_and_the_last_one(lab: L
         lab.hover(np.cos(step / 5) * 0.8, np.sin(step / 5) * 0.8)
     lab.hover(0.5, -0.25)
     seconds = time.monotonic() - began
-    lab.click()  # held: leaving the face would take the moves back
+    lab.click()  # and hold it
     lab.at_rest()
     state = lab.state()
     assert state["z"] == lab.z()
