@@ -89,7 +89,7 @@ class Session:
         self.dimensions = model.dimensions
         self.dimension_names = getattr(model, "dimension_names", None) or names.of([{}] * len(self.dimensions))
         self.bundle_name = model.name
-        self.attributes = model.attributes
+        self.attributes = getattr(model, "attributes", None) or {}
         seed = noise.check_seed(seed)
         self._state = State(_fixed(noise.normal(seed, 0, 1, self.latent_size)[0]), seed, origin=(seed, 0))
         self._past: deque[State] = deque(maxlen=UNDO_STEPS)
