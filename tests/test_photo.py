@@ -256,3 +256,17 @@ def test_a_film_of_photographs_fades_from_one_to_the_other(picture: np.ndarray) 
     assert np.array_equal(frames[-1], b.face_at(b.z0, 48))
     ends = (frames[0].astype(int) + frames[-1]) / 2
     assert np.abs(frames[2] - ends).mean() < 25
+
+
+def test_prepare_aligns_and_skips_what_has_no_face(face_file: Path, tmp_path: Path) -> None:
+    from morphing_faces.dataset import open_dataset
+    from morphing_faces.prepare import prepare
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "person.png").write_bytes(face_file.read_bytes())
+    Image.new("RGB", (400, 300), "blue").save(folder / "empty.png")
+    record = prepare([str(folder)], tmp_path / "out", size=64, align=True, progress=False)
+    assert [each["why"] for each in record["skipped"]] == ["no face was found"]
+    (aligned,) = open_dataset(tmp_path / "out").images
+    assert np.abs(aligned.astype(int) - photo.framed(np.asarray(Image.open(face_file)), (64, 64, 3))).max() == 0
