@@ -37,6 +37,7 @@ FACES, SCREENED = 100, 30  # random faces on which a knob is judged, and before 
 STEP = 1.5  # how far each way
 LEAST = 0.35  # standard deviations of its own quantity that a knob must move in one unit
 RIDGE = 30.0
+GENDER = 0.45  # standard deviations by which a knob may move what is read of gender
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def find(model: mf.Model, dataset: Dataset, cache: Path | None) -> tuple[dict[st
         u, y = codes[[place[row] for row in rows[name]]], values[name]
         held = dataset.held_out[rows[name]]
         weights = balance(y)
-        w, _ = ridge(u[~held], y[~held], weights[~held], RIDGE)
+        w, offset = ridge(u[~held], y[~held], weights[~held], RIDGE)
+        seen = u[~held] @ w + offset  # the penalty shrinks it: 1 must be one standard deviation again
+        w = w * np.cov(seen, y[~held], aweights=weights[~held])[0, 1] / np.cov(seen, aweights=weights[~held])
         readings.append(w)
         correlations.append(float(np.corrcoef(u[held] @ w, y[held])[0, 1]))
     judges = {n: Judge(dataset, rows[n], values[n]) for n in names if not QUANTITIES[n].landmarks}
@@ -146,7 +149,12 @@ def judged(
             "direction": [round(float(v), 4) for v in directions[:, k]],
             "reading": [round(float(v), 5) for v in w[:, k]],
         }
-        good = effects[name] >= LEAST and entry["moved"] >= 0.9 and abs(others[worst]) <= effects[name]
+        good = (
+            effects[name] >= LEAST
+            and entry["moved"] >= 0.9
+            and abs(others[worst]) <= effects[name]
+            and abs(others.get("gender", 0)) <= GENDER
+        )
         if good:
             knobs[name] = entry
         else:
