@@ -316,7 +316,8 @@ def test_the_headers_file_says_what_the_server_says(written: Path) -> None:
         else:
             rules[line] = []
     assert rules.pop("/*") == [f"{name}: {value}" for name, value in site.HEADERS.items()]
-    assert set(rules) == {"/vendor/*", "/bundles/tiny/decoder.onnx", "/bundles/tiny/encoder.onnx"}
+    networks = {"/bundles/tiny/decoder.onnx", "/bundles/tiny/encoder.onnx", "/finder/finder.onnx"}
+    assert set(rules) == {"/vendor/*", *networks}
     assert set(map(tuple, rules.values())) == {("Cache-Control: public, max-age=31536000, immutable",)}
 
 
