@@ -207,8 +207,9 @@ def test_drawings_are_read_and_transparent_pictures_are_told(hand: Hand) -> None
     )
     file: Any = {"name": "drawing.svg", "mimeType": "image/svg+xml", "buffer": svg.encode()}
     hand["#photo-file"].set_input_files(file)
-    hand["#photo-use:not([disabled])"].wait_for()
-    assert hand["#photo-canvas"].evaluate("c => [c.width, c.height]") == [90, 60]
+    until(
+        lambda: hand["#photo-canvas"].evaluate("c => [c.width, c.height]") == [90, 60], "the drawing is on the canvas"
+    )
 
 
 def test_a_row_shows_the_faces_of_this_face_and_no_other(hand: Hand) -> None:

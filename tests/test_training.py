@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from conftest import Run, drawn_faces
+from morphing_faces import files
 from morphing_faces.dataset import Dataset, batch_rows, epoch_order, open_dataset, steps_in_epoch
 from morphing_faces.errors import UserError
 from morphing_faces.prepare import prepare
@@ -373,16 +374,16 @@ def test_a_log_that_a_kill_cut_short_has_its_last_row_after_resuming(data: Datas
 def test_a_full_disk_while_saving_keeps_the_old_checkpoint(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, contents = torch.save, []
+    original, contents = files._flush_to_disk, []
     file = tmp_path / "run" / checkpoint.FILE
 
-    def save(state: Any, target: Any) -> None:
-        if file.exists():
+    def flush(path: Path) -> None:
+        if path.suffix == file.suffix and file.exists():
             contents.append(file.read_bytes())
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(state, target)
+        original(path)
 
-    monkeypatch.setattr(torch, "save", save)
+    monkeypatch.setattr(files, "_flush_to_disk", flush)
     with pytest.raises(UserError, match="No space left on device"):
         run(small(checkpoint_minutes=0.0), data, tmp_path / "run")
     assert contents == [file.read_bytes()]
@@ -391,11 +392,11 @@ def test_a_full_disk_while_saving_keeps_the_old_checkpoint(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are POSIX")
-def test_a_disk_that_refuses_the_checkpoint_is_one_line(data: Dataset, tmp_path: Path, command: Run) -> None:
+def test_a_disk_that_refuses_the_checkpoint_is_one_line(data: Dataset, tmp_path: Path, process: Run) -> None:
     import resource
 
     (tmp_path / "small.toml").write_text(small().to_toml(), encoding="utf-8")
-    done = command(
+    done = process(
         "train", "--recipe", "small.toml", "--data", data.folder, "-o", "run", "--device", "cpu", "--set", "hidden=[200]",
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),

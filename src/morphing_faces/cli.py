@@ -360,10 +360,12 @@ def _each(pictures: tuple[Path, ...], eyes: Any, work: Callable[[Path], Any]) ->
             try:
                 work(path)
             except (UserError, OSError) as error:
+                if len(paths) == 1:
+                    raise
                 failed += 1
                 click.echo(f"morphing-faces: {errors.tell(error)}", err=True)
     if failed:
-        fail(f"{failed} of {len(paths)} picture{'s' * (len(paths) > 1)} could not be used")
+        fail(f"{failed} of {len(paths)} pictures could not be used")
 
 
 @main.command()
