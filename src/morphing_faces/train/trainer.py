@@ -164,13 +164,13 @@ def new_model(recipe: Recipe, dataset: Dataset) -> VAE:
     rows = training_rows(recipe, dataset)
     shape = has_shape(recipe, dataset)
     model = VAE(recipe, dataset.image_shape, shape)
-    rows = spread(rows, MEASURED)
     frame = None
     if shape:
         assert dataset.landmarks is not None
-        mean = mean_landmarks(dataset.landmarks[training_rows(recipe, dataset)], dataset.image_shape[0], recipe.mirror)
+        mean = mean_landmarks(dataset.landmarks[rows], dataset.image_shape[0], recipe.mirror)
         model.landmarks.copy_(torch.from_numpy(mean))
         frame = MeanFrame(model.landmarks, dataset.image_shape[0])
+    rows = spread(rows, MEASURED)
     total = torch.zeros(2, *model.encoder.units.mean_face.shape[1:], dtype=torch.float64)
     square = torch.zeros_like(total[0])
     for first in range(0, len(rows), 256):
