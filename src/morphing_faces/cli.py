@@ -585,7 +585,13 @@ def prepare(
 @click.option("--data", type=PATH, required=True, help="A folder made by prepare.")
 @click.option("-o", "--out", type=PATH, required=True, help="The run's folder; resumed if it holds one.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
-@click.option("--from", "begin", type=PATH, metavar="RUN", help="Begin at another run's averaged weights.")
+@click.option(
+    "--from",
+    "begin",
+    type=PATH,
+    metavar="RUN|BUNDLE",
+    help="Begin at another run's averaged weights, or at a bundle's.",
+)
 @click.option("--minutes", type=float, help="Train for so long from now; the learning rate follows the clock.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def train(

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..files import atomic_write, clear_leftovers, lock_folder
 from . import checkpoint
 from .critic import CriticTrainer
+from .from_bundle import from_bundle, is_bundle
 from .networks import ImageShape
 from .processes import Interrupted, largest, machine, processes, signals
 from .recipe import FIELDS, Recipe, from_toml
@@ -45,7 +46,8 @@ def train(
 ) -> dict[str, Any]:
     """Train ``recipe`` on ``dataset`` into the folder ``run``, or resume what is there; returns the last metrics.
 
-    A new run begins at the averaged weights of the run ``begin``, where one is given; its optimizer begins anew. With
+    A new run begins at the averaged weights of the run ``begin``, or at those of a bundle, where one is given; its
+    optimizer begins anew. With
     ``minutes`` the run ends after so many more, whatever ``steps`` says, and the learning rate follows the clock. Under
     ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a run resumed without
     ``minutes`` is the uninterrupted one bit for bit.
@@ -136,7 +138,7 @@ def bar(steps: int, first: int, minutes: float | None, progress: bool) -> Any:
 def start(
     recipe: Recipe, dataset: Dataset, run: Path, begin: Path | None, device: torch.device, rank: int, world: int
 ) -> tuple[Trainer, dict[str, Any]]:
-    """The trainer of a new run, of one that goes on from another, or of one that is resumed; and the run's state."""
+    """The trainer of a new run, of one that goes on from another or from a bundle, or of one that is resumed; and its state."""
     kind = CriticTrainer if recipe.critic else Trainer
     if checkpoint.exists(run):
         saved = checkpoint.load(run)
@@ -145,7 +147,9 @@ def start(
         trainer.load(saved["trainer"])
         return trainer, saved["state"]
     past: list[dict[str, Any]] = []
-    if begin:
+    if begin and is_bundle(begin):
+        model, past = from_bundle(recipe, dataset, begin)
+    elif begin:
         saved = checkpoint.load(begin)
         model = build(recipe, dataset, saved["trainer"]["average"], begin)
         done = {key: saved["state"][key] for key in ("step", "seconds", "machine")}
