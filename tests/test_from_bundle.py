@@ -122,7 +122,6 @@ def test_codes_of_a_bundle_with_a_flow_are_those_between_flow_and_networks(
     tiny_data: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
     from morphing_faces.train.export import export
-    from morphing_faces.train.latents import encode_all, fit, find_latents
 
     data = open_dataset(tiny_data)
     run = tmp_path / "run"

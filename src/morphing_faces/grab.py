@@ -60,7 +60,11 @@ def middles(landmarks: np.ndarray) -> np.ndarray:
 
 def places(field: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
     """Where the handles lie in the pictures of fields (n, k, k, 2): (n, 22, 2) float64, pixels, x first."""
-    return warp.landmarks(field, middles(landmarks), side).astype(np.float64)
+    mean = middles(landmarks)
+    points = np.broadcast_to(mean, (len(field), *mean.shape))
+    for _ in range(warp.STEPS):  # as warp.landmarks, in float64: what follows takes small differences
+        points = mean - warp.at(field, points, side)
+    return points
 
 
 def turned(field: np.ndarray, landmarks: np.ndarray, side: int) -> float:

@@ -310,6 +310,24 @@ export class Model {
   }
 
   /**
+   * The fields of latents without their faces, for models with shape; the first call loads the small network for them.
+   * @param {Float32Array<ArrayBuffer>} u n * latentSize; its buffer is kept
+   * @param {number} n
+   * @returns {Promise<Float32Array>} n * 16 * 16 * 2, in pixels
+   */
+  async fields(u, n) {
+    this.#check(u, n);
+    return (await this.#enqueue(() => this.#ask({ verb: "fields", u, n }, this.#onProgress))).fields;
+  }
+
+  /** What taking hold of the face needs, for `grab.js`; null where the model has no shape. @returns {import("./grab.js").Source | null} */
+  get source() {
+    if (!this.manifest.shape) return null;
+    const { landmarks } = this.manifest.shape;
+    return { landmarks, side: this.imageShape[0], fields: (u, n) => this.fields(u, n) };
+  }
+
+  /**
    * Run the network that finds faces, for `faces.js`; the first call loads it.
    * @param {Floats} pictures n * height * width * 3 in [0, 1]; its buffer is kept
    * @param {[number, number, number, number]} shape
