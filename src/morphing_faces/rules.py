@@ -79,6 +79,7 @@ MESSAGES = {
     "handle": "handle '{name}': must be one of {names}",
     "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
     "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
+    "turned": "turned too far: the photograph shows its face from the side, so it gives way less",
     "taken": "the face has changed since the handle was taken: take it again",
     "face": "is not a face saved by morphing-faces",
     "face version": "has version {found}, this program reads {version}: update morphing-faces",

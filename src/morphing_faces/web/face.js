@@ -77,6 +77,11 @@ export class Face {
     this.#canvas.classList.add("waiting");
   }
 
+  /** What began as a press here has become something else. */
+  forget() {
+    this.#press = null;
+  }
+
   /** @param {Pixels} pixels */
   #paint(pixels) {
     paint(this.#canvas, pixels, this.app.manifest.image_shape);
