@@ -282,6 +282,6 @@ def test_a_link_and_the_python_session_keep_the_result(hand: Hand, visit: Visit,
     until(lambda: changed(hand, z), "the face moves")
     found = settled(hand)
     hand.press("Escape")
-    until(lambda: "z=" in hand.page.url or "changed=" in hand.page.url, "the address tells of it")
-    other = open_page(visit, hand.page.url)
+    until(lambda: "z=" in hand.page.evaluate("location.hash"), "the address tells of it")
+    other = open_page(visit, hand.page.evaluate("location.href"))
     assert np.array_equal(other.z, found)

@@ -51,6 +51,7 @@ export class Handles {
    */
   constructor(app, face, stage) {
     this.app = app;
+    this.face = face;
     this.stage = stage;
     this.#dots = NAMES.map((name, index) => {
       const dot = Object.assign(document.createElement("button"), { type: "button", className: "handle" });
@@ -75,7 +76,7 @@ export class Handles {
     layer.addEventListener("keydown", (event) => this.#key(event));
     layer.addEventListener("focusout", () => this.#release());
     document.addEventListener("keydown", (event) => this.#escape(event));
-    this.#listenForLongPresses(face);
+    this.#listenForLongPresses();
   }
 
   get shown() {
@@ -86,7 +87,7 @@ export class Handles {
     if (this.shown) return this.hide();
     const { app } = this;
     if (!app.ready) return;
-    if (!app.model.source) return app.tell(`${say("no shape", { model: app.model.name })}.`, "error");
+    if (!app.model.source) return void app.attempt(() => Promise.reject(new RangeError(say("no shape", { model: app.model.name }))));
     app.act((session) => session.endGesture()); // what is under the hand stays
     this.#layer.hidden = false;
     document.body.classList.add("handling");
@@ -97,7 +98,9 @@ export class Handles {
   }
 
   hide() {
+    if (!this.shown) return;
     this.#release();
+    this.face.forget();
     if (this.#layer.contains(document.activeElement)) byId("face", HTMLCanvasElement).focus();
     this.#layer.hidden = true;
     this.#places = [];
@@ -194,9 +197,12 @@ export class Handles {
   /** @param {number} index */
   #pin(index) {
     this.#release();
-    this.app.act((session) => session.pin(NAMES[index]));
-    const pinned = this.app.session.pinned.has(NAMES[index]);
-    this.app.tell(`${NAMES[index]} ${pinned ? "is pinned: it stays while others move." : "moves again."}`);
+    void this.#last.then(() => {
+      if (!this.app.alive) return;
+      this.app.act((session) => session.pin(NAMES[index]));
+      const pinned = this.app.session.pinned.has(NAMES[index]);
+      this.app.tell(`${NAMES[index]} ${pinned ? "is pinned: it stays while others move." : "moves again."}`);
+    });
   }
 
   /** Let go: the face goes on to where the hand was, and stays. */
@@ -263,6 +269,7 @@ export class Handles {
         if (steps && (taken.change < PULL_SETTLED || steps >= PULL_STEPS)) {
           if (drag.done) break;
           await new Promise((resolve) => (drag.wake = () => resolve(undefined)));
+          if (drag.done && hand === drag.hand) break;
           steps = 0;
         } else await new Promise(requestAnimationFrame);
       }
@@ -286,7 +293,7 @@ export class Handles {
   #give(source) {
     const { view } = this.stage;
     if (!view || turned(view.own.field, source) <= TURNED) return 1;
-    if (!this.#told.has(view)) this.app.tell(`${say("turned", {})}.`);
+    if (!this.#told.has(view)) this.app.tell(`T${say("turned", {}).slice(1)}.`);
     this.#told.add(view);
     return TURNED_GIVE;
   }
@@ -385,8 +392,7 @@ export class Handles {
 
   // --- a finger that stays
 
-  /** @param {Face} face */
-  #listenForLongPresses(face) {
+  #listenForLongPresses() {
     const canvas = byId("face", HTMLCanvasElement);
     /** @type {{timer: ReturnType<typeof setTimeout>, x: number, y: number} | null} */
     let waits = null;
@@ -399,7 +405,7 @@ export class Handles {
       if (event.pointerType === "mouse" || !event.isPrimary || !this.app.ready || !this.app.model.source) return;
       const timer = setTimeout(() => {
         waits = null;
-        face.forget();
+        this.face.forget();
         if (!this.shown) this.toggle();
         if (canvas.hasPointerCapture(event.pointerId)) canvas.releasePointerCapture(event.pointerId);
         void this.#place().then(() => canvas.isConnected && this.#touched.has(event.pointerId) && this.#begin(event, true));
