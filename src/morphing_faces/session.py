@@ -242,6 +242,7 @@ class Session:
 
         Left and right are the picture's. Raises ``UserError`` where the model has no shape.
         """
+        self.model.need_shape()
         mean = self.model.mean_landmarks
         places = grabbing.places(self.model.fields(self.z), mean, self.model.image_shape[0])[0]
         return {name: (float(x), float(y)) for name, (x, y) in zip(grabbing.NAMES, places, strict=True)}
@@ -265,13 +266,13 @@ class Session:
     def take(self, name: str, give: float = 1.0) -> grabbing.Grab:
         """Take a handle into the hand, for :meth:`pull`; :meth:`end_gesture` lets it go. See :meth:`grab`."""
         grabbing.check_handle(name)
-        mean = self.model.mean_landmarks
+        self.model.need_shape()
         self.end_gesture()
         free = np.ones(self.latent_size)
         free[[self.dimensions[dimension] for dimension in self.locked]] = 0
         readings = [self.attributes[held].reading for held in sorted(self.held)]
         return grabbing.Grab(
-            self.model.fields, mean, self.model.image_shape[0], self.z, name,
+            self.model.fields, self.model.mean_landmarks, self.model.image_shape[0], self.z, name,
             pins=self.pinned, free=free, readings=np.stack(readings) if readings else None, give=give,
         )  # fmt: skip
 
