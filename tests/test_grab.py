@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 import morphing_faces as mf
+from conftest import drawn_face
 from hand import Serve, Visit
 from morphing_faces import grab, warp
+from morphing_faces.cli import main
 from morphing_faces.errors import UserError
 from morphing_faces.landmarks import MIRRORED
 from morphing_faces.rules import HANDLES, PULL_LIMIT, PULL_SETTLED, PULL_STEPS
@@ -244,6 +248,34 @@ def test_a_handle_in_the_hand_belongs_to_the_face_it_was_taken_from(shaped: mf.M
     assert not session.can_undo
     with pytest.raises(UserError, match="the face has changed since"):
         session.pull(taken, (1, 0))
+
+
+# --- a photograph
+
+EYES = "90,80,140,86"
+
+
+def test_edit_pulls_a_photograph(shaped_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = drawn_face().resize((260, 200))
+    source.save(tmp_path / "a.png")
+
+    def edit(*arguments: str) -> tuple[str, np.ndarray]:
+        out = tmp_path / "b.png"
+        line = ["edit", str(tmp_path / "a.png"), "-o", str(out), "-b", str(shaped_bundle), "--eyes", EYES, *arguments]
+        done = CliRunner().invoke(main, line)
+        return done.output, np.asarray(Image.open(out), float) if out.exists() else np.empty(0)
+
+    assert "must be a handle, = and two numbers, as mouth-left=-4,-5" in edit("--grab", "mouth-left=1")[0]
+    assert "handle 'ear': must be one of" in edit("--grab", "ear=1,1")[0]
+    said, pulled = edit("--grab", "mouth-left=2,-1", "--grab", "lip-lower=0,1")
+    way = np.abs(pulled - np.asarray(source, float)).max(2)
+    assert "turned" not in said
+    assert way.max() > 10
+    assert not way[:8].any()
+    monkeypatch.setattr("morphing_faces.photo.TURNED", -1.0)
+    said, less = edit("--grab", "mouth-left=2,-1", "--grab", "lip-lower=0,1")
+    assert "turned too far: the photograph shows its face from the side" in said
+    assert np.abs(less - np.asarray(source, float)).mean() < 0.8 * np.abs(pulled - np.asarray(source, float)).mean()
 
 
 # --- the twin

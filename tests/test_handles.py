@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import morphing_faces as mf
-from hand import PHONE, Hand, Serve, Visit, centre, open_page, until
+from conftest import drawn_face
+from hand import PHONE, Hand, Serve, Visit, centre, open_page, pick, picture_file, pixels, until
 from morphing_faces import grab
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.rules import HANDLES
@@ -285,3 +286,55 @@ def test_a_link_and_the_python_session_keep_the_result(hand: Hand, visit: Visit,
     until(lambda: "z=" in hand.page.evaluate("location.hash"), "the address tells of it")
     other = open_page(visit, hand.page.evaluate("location.href"))
     assert np.array_equal(other.z, found)
+
+
+# --- a photograph
+
+
+def use_photograph(hand: Hand) -> None:
+    hand.press("p")
+    pick(hand, picture_file(drawn_face()))
+    hand["#photo-use:not([disabled])"].wait_for()
+    hand.click("#photo-use")
+    hand["#photo-bar:not([hidden])"].wait_for()
+    hand.at_rest()
+
+
+def test_a_photograph_is_pulled_itself(hand: Hand) -> None:
+    use_photograph(hand)
+    z, before = hand.z, pixels(hand, "#photo-stage")
+    show(hand)
+    x, y = at(hand, "mouth-left")
+    drag(hand, "mouth-left", 1.0, -0.6)
+    until(lambda: changed(hand, z), "the face moves")
+    settled(hand)
+    until(lambda: np.abs(pixels(hand, "#photo-stage") - before).max() > 4, "the photograph moves")
+    hand.press("u")
+    until(lambda: np.array_equal(pixels(hand, "#photo-stage"), before), "the photograph is itself again")
+    until(lambda: np.abs(np.subtract(at(hand, "mouth-left"), (x, y))).max() < 1, "the handle is where it was")
+
+
+def test_a_head_that_is_turned_too_far_gives_less_and_it_is_told(visit: Visit, shaped_address: str) -> None:
+    ways = []
+    for limit in ("0.3", "-1"):
+        page = visit(f"{shaped_address}icon.svg", allow=("favicon.ico",))
+
+        def altered(route: Any, limit: str = limit) -> None:
+            answer = route.fetch()
+            route.fulfill(response=answer, body=answer.text().replace("TURNED = 0.3", f"TURNED = {limit}"))
+
+        page.route("**/rules.js", altered)
+        page.goto(shaped_address)
+        hand = Hand(page)
+        hand["body[data-state=ready]"].wait_for()
+        use_photograph(hand)
+        show(hand)
+        x = at(hand, "mouth-left")[0]
+        z = hand.z
+        drag(hand, "mouth-left", 1.2, 0)
+        until(lambda hand=hand, z=z: changed(hand, z), "the face moves")  # type: ignore[misc]
+        if limit == "-1":
+            hand.says("Turned too far")
+        settled(hand)
+        ways.append(at(hand, "mouth-left")[0] - x)
+    assert ways[1] < 0.7 * ways[0]
