@@ -15,6 +15,7 @@ from morphing_faces.cli import FIRST_SEED
 from morphing_faces.rules import HANDLES
 
 SIDE = 32  # of the model's pictures
+RULES = Path(mf.__file__).parent / "web" / "rules.js"
 
 
 @pytest.fixture(scope="module")
@@ -319,11 +320,8 @@ def test_a_head_that_is_turned_too_far_gives_less_and_it_is_told(visit: Visit, s
     for limit in ("0.3", "-1"):
         page = visit(f"{shaped_address}icon.svg", allow=("favicon.ico",))
 
-        def altered(route: Any, limit: str = limit) -> None:
-            answer = route.fetch()
-            route.fulfill(response=answer, body=answer.text().replace("TURNED = 0.3", f"TURNED = {limit}"))
-
-        page.route("**/rules.js", altered)
+        rules = RULES.read_text().replace("TURNED = 0.3", f"TURNED = {limit}")
+        page.route("**/rules.js", lambda route, rules=rules: route.fulfill(body=rules, content_type="text/javascript"))
         page.goto(shaped_address)
         hand = Hand(page)
         hand["body[data-state=ready]"].wait_for()

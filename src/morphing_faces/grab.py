@@ -37,13 +37,16 @@ from .rules import (
     PULL_NEAR,
     PULL_PIN,
     PULL_PROBE,
+    PULL_VISIBLE,
     say,
 )
 
 Fields = Callable[[np.ndarray], np.ndarray]  # latents (n, latent_size) float32 -> fields (n, k, k, 2), pixels
 NAMES = tuple(HANDLES)
 UNIT = 128  # lengths in the rules are in parts of 1/128 of the side
-HALVINGS = 4  # of a step that would fold the picture
+HALVINGS = 4  # of a step that would fold the picture, or lead away
+NEWTON = 6  # steps of the method by which a field is inverted
+SAFE = 0.1  # a place that is squeezed further than to this part of its area takes fixed-point steps instead
 
 
 def check_handle(name: object) -> str:
@@ -61,10 +64,41 @@ def middles(landmarks: np.ndarray) -> np.ndarray:
 def places(field: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
     """Where the handles lie in the pictures of fields (n, k, k, 2): (n, 22, 2) float64, pixels, x first."""
     mean = middles(landmarks)
-    points = np.broadcast_to(mean, (len(field), *mean.shape))
-    for _ in range(warp.STEPS):  # as warp.landmarks, in float64: what follows takes small differences
-        points = mean - warp.at(field, points, side)
+    points = np.array(np.broadcast_to(mean, (len(field), *mean.shape)))
+    for _ in range(
+        NEWTON
+    ):  # p + field(p) = mean, solved by Newton's method, which converges where fixed-point steps are slow
+        there, across, down = _slopes(field, points, side)
+        missing = mean - points - there
+        a, b = 1 + across[..., 0], down[..., 0]
+        c, d = across[..., 1], 1 + down[..., 1]
+        determinant = a * d - b * c
+        safe = determinant > SAFE
+        solved = np.stack([d * missing[..., 0] - b * missing[..., 1], a * missing[..., 1] - c * missing[..., 0]], -1)
+        way = np.where(safe[..., None], solved / np.where(safe, determinant, 1)[..., None], missing)
+        points += np.clip(way, -side / field.shape[1], side / field.shape[1])
     return points
+
+
+def _squeeze(field: np.ndarray, side: int) -> float:
+    """The least part of its area to which a field (1, k, k, 2) squeezes the picture, its edge left out."""
+    return float(warp.jacobian(field, side)[:, 1:-1, 1:-1].min())
+
+
+def _slopes(field: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fields (n, k, k, 2) at points (n, m, 2), bilinear, and how they change there a pixel to the right and down."""
+    cells = field.shape[1]
+    wanted = (points + 0.5) * (cells / side) - 0.5
+    place = np.clip(wanted, 0, cells - 1)
+    first = np.minimum(place.astype(np.intp), cells - 2)
+    x, y = first[..., 0], first[..., 1]
+    a, b = np.moveaxis(place - first, -1, 0)[..., None]
+    rows = np.arange(len(field))[:, None]
+    f00, f10, f01, f11 = field[rows, y, x], field[rows, y, x + 1], field[rows, y + 1, x], field[rows, y + 1, x + 1]
+    top, bottom = f00 * (1 - a) + f10 * a, f01 * (1 - a) + f11 * a
+    inside = (wanted == place) * (cells / side)
+    across = ((f10 - f00) * (1 - b) + (f11 - f01) * b) * inside[..., :1]
+    return top * (1 - b) + bottom * b, across, (bottom - top) * inside[..., 1:]
 
 
 def turned(field: np.ndarray, landmarks: np.ndarray, side: int) -> float:
@@ -92,11 +126,12 @@ class Grab:
         pins: Collection[str] = (),
         free: np.ndarray | None = None,
         readings: np.ndarray | None = None,
+        costs: np.ndarray | None = None,
         give: float = 1.0,
     ):
         """``landmarks`` (68, 2) are the mean frame's, ``side`` the picture's, in pixels.
 
-        ``free`` (latent_size,) says which coordinates may move; ``readings`` (m, latent_size) are directions along which
+        ``free`` (latent_size,) says which coordinates may move; ``costs`` (latent_size,) what a way along each costs, see :func:`costs`; ``readings`` (m, latent_size) are directions along which
         the face must stay. The handle follows the hand by the part ``give`` of its way. Raises ``UserError`` where there is no such handle.
         """
         self.name, self.index = check_handle(name), NAMES.index(name)
@@ -111,9 +146,11 @@ class Grab:
         self._home = found[-1].ravel()
         jacobian = (found[:-1] - found[-1]).reshape(size, -1).T / PULL_PROBE
         self._jacobian = _within(jacobian, free, readings)
-        self._floor = min(PULL_FOLD, float(warp.jacobian(probed[-1:], side).min()))
+        self._costs = np.ones(size) if costs is None else costs
+        self._gain = _cheapest(self._jacobian, self._costs, free, readings)
+        self._floor = min(PULL_FOLD, _squeeze(probed[-1:], side) - PULL_FOLD)
         self._weight = np.repeat(self._weights(frozenset(pins)), 2)
-        self._system = self._weight[:, None] * (self._jacobian @ self._jacobian.T) * self._weight
+        self._system = self._weight[:, None] * (self._gain @ self._jacobian.T) * self._weight
         self._system += PULL_DAMPING * np.eye(len(self._system))
         self.z = np.asarray(z, np.float32)
         self._at = self._home  # where the handles are, in units
@@ -138,29 +175,33 @@ class Grab:
         hand = np.asarray(by, np.float64) * (self._give * self._scale)
         goal = self._home.copy()
         goal[2 * self.index : 2 * self.index + 2] += hand
-        if not hand.any():
-            wanted = np.zeros_like(self._moved)
-        else:
+        before = self._at
+        if hand.any():
             missing = self._weight * (goal - self._at + self._jacobian @ self._moved)
-            wanted = self._jacobian.T @ (self._weight * np.linalg.solve(self._system, missing))
-            wanted *= ease(self._start, wanted)
-        self._take(wanted)
-        off = (goal - self._at).reshape(-1, 2)[self.index]
-        self.left = float(np.hypot(*off)) / self._scale
+            wanted = self._gain.T @ (self._weight * np.linalg.solve(self._system, missing))
+            self._take(wanted * ease(self._start, wanted), goal)
+        else:
+            self.z, self._at, self._moved = self._start.astype(np.float32), self._home, np.zeros_like(self._moved)
+        self.change = float(np.abs(self._at - before).max()) / self._scale
+        self.left = float(np.hypot(*(goal - self._at).reshape(-1, 2)[self.index])) / self._scale
         return self.z
 
-    def _take(self, wanted: np.ndarray) -> None:
-        """Move to ``wanted`` from the start, or part of the way there where the picture would fold."""
-        before = self._at
-        for _ in range(HALVINGS if wanted.any() else 1):
+    def _take(self, wanted: np.ndarray, goal: np.ndarray) -> None:
+        """Move to ``wanted`` from the start, or part of the way there: where nothing folds and the whole is not worse."""
+        most = self._price(goal, self._at, self._moved)
+        for _ in range(HALVINGS):
             z = (self._start + wanted).astype(np.float32)
             field = self._fields(z[None])
-            if not wanted.any() or float(warp.jacobian(field, self._side).min()) >= self._floor:
-                self.z, self._moved = z, wanted
-                self._at = (places(field, self._landmarks, self._side)[0] * self._scale).ravel()
+            at = (places(field, self._landmarks, self._side)[0] * self._scale).ravel()
+            folds = _squeeze(field, self._side) < self._floor
+            if not folds and self._price(goal, at, wanted) <= most * (1 + 1e-6):
+                self.z, self._at, self._moved = z, at, wanted
                 break
             wanted = (wanted + self._moved) / 2
-        self.change = float(np.abs(self._at - before).max()) / self._scale
+
+    def _price(self, goal: np.ndarray, at: np.ndarray, moved: np.ndarray) -> float:
+        """What is made as small as possible."""
+        return float(np.sum((self._weight * (goal - at)) ** 2) + PULL_DAMPING * np.sum(self._costs * moved**2))
 
     def _weights(self, pins: Collection[str]) -> np.ndarray:
         where = middles(self._landmarks) * self._scale
@@ -188,11 +229,31 @@ def ease(start: np.ndarray, wanted: np.ndarray) -> float:
     return float(knee + room * (1 - np.exp(-beyond / room)) - begin) / length
 
 
+def costs(shares: dict[int, float], size: int) -> np.ndarray:
+    """What a way along each of ``size`` coordinates costs, (size,): more where it changes the picture more.
+
+    ``shares`` has the interesting dimensions' latent indices with their share of the visible change; the other
+    coordinates have what is left over, each as much.
+    """
+    rest = max(1 - sum(shares.values()), 0) / max(size - len(shares), 1)
+    found = np.full(size, rest)
+    for latent, share in shares.items():
+        found[latent] = share
+    return 1 + PULL_VISIBLE * size * found
+
+
 def _within(jacobian: np.ndarray, free: np.ndarray | None, readings: np.ndarray | None) -> np.ndarray:
     """The Jacobian (m, latent_size) along what may move alone: its rows lie where nothing that is held changes."""
-    if free is not None:
-        jacobian = jacobian * free
-    if readings is not None and len(readings):
-        held = readings if free is None else readings * free
-        jacobian = jacobian - np.linalg.solve(held @ held.T, held @ jacobian.T).T @ held
-    return jacobian
+    return _cheapest(jacobian, np.ones(jacobian.shape[1]), free, readings)
+
+
+def _cheapest(
+    jacobian: np.ndarray, costs: np.ndarray, free: np.ndarray | None, readings: np.ndarray | None
+) -> np.ndarray:
+    """The cheapest ways, (m, latent_size), along which places move as ``jacobian`` says and nothing that is held changes."""
+    gain = (jacobian if free is None else jacobian * free) / costs
+    if readings is None or not len(readings):
+        return gain
+    held = readings if free is None else readings * free
+    cheap: np.ndarray = gain - np.linalg.solve((held / costs) @ held.T, held @ gain.T).T @ (held / costs)
+    return cheap

@@ -150,6 +150,11 @@ class Model:
             raise UserError(say("no shape", model=self.name))
 
     @property
+    def shares(self) -> dict[int, float]:
+        """The interesting dimensions' latent indices with their share of the visible change, 0 to 1 in all."""
+        return {entry["latent"]: float(entry.get("share", 0)) for entry in self.bundle.manifest["dimensions"]}
+
+    @property
     def mean_landmarks(self) -> np.ndarray:
         """The 68 landmarks of the mean frame, (68, 2) float32 in pixels. Raises ``UserError`` where the model has no shape."""
         self.need_shape()

@@ -52,12 +52,13 @@ HANDLES = {
 # How the face gives way to a pull; lengths are in parts of 1/128 of the picture's side.
 PULL_PROBE = 0.1  # how far each coordinate is moved to see where the handles go
 PULL_DAMPING = 0.03  # what a face's distance from the one that was taken costs, against a handle's squared distance
-PULL_HOLD, PULL_NEAR, PULL_EASE = 0.1, 25.0, 6.0  # far handles are held by this; how far that is, and how gradual
+PULL_VISIBLE = 1.0  # how much more a coordinate costs that changes the picture as much as the average one does
+PULL_HOLD, PULL_NEAR, PULL_EASE = 0.15, 20.0, 6.0  # far handles are held by this; how far that is, and how gradual
 PULL_PIN = 3.0  # by how much pinned ones are held; the one in the hand by 1
 PULL_KNEE, PULL_LIMIT = 4.0, 8.0  # standard deviations along a pull where it becomes heavier, and where it ends
 PULL_STEPS = 12  # of a whole drag, unless it has settled: a view takes one or two a frame
 PULL_SETTLED = 0.02  # no handle moves by more
-PULL_FOLD = 0.05  # no pull squeezes the picture anywhere to less than this part of its area
+PULL_FOLD = 0.02  # no pull squeezes the picture anywhere to less than this part of its area
 PULL_BEHIND = 1.0  # a handle this far from the hand has stayed behind
 TURNED, TURNED_GIVE = 0.3, 0.4  # a head turned further than this gives way to a photograph's pull by this part
 

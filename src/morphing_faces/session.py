@@ -274,6 +274,7 @@ class Session:
         return grabbing.Grab(
             self.model.fields, self.model.mean_landmarks, self.model.image_shape[0], self.z, name,
             pins=self.pinned, free=free, readings=np.stack(readings) if readings else None, give=give,
+            costs=grabbing.costs(self.model.shares, self.latent_size),
         )  # fmt: skip
 
     def pull(self, taken: grabbing.Grab, by: tuple[float, float]) -> None:

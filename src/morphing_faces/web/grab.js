@@ -14,6 +14,7 @@ import {
   PULL_NEAR,
   PULL_PIN,
   PULL_PROBE,
+  PULL_VISIBLE,
   say,
 } from "./rules.js";
 
@@ -21,7 +22,7 @@ import {
  * What a grab needs of a model with shape: fields of n latents, n * 16 * 16 * 2 in pixels; the mean frame's 68 landmarks;
  * the picture's side in pixels.
  * @typedef {{fields: (u: Float32Array<ArrayBuffer>, n: number) => Promise<Float32Array>,
- *   landmarks: readonly (readonly number[])[], side: number}} Source
+ *   landmarks: readonly (readonly number[])[], side: number, costs?: ArrayLike<number>}} Source `costs`: see `costs`
  * @typedef {[number, number]} Pair x and y, in pixels
  * @typedef {{pins?: ReadonlySet<string>, free?: readonly boolean[], readings?: readonly ArrayLike<number>[], give?: number}} Options
  *   the handles that stay; which coordinates may move; directions along which the face must stay; the part of the hand's
@@ -34,9 +35,11 @@ export const NAMES = Object.keys(HANDLES);
 export const UNIT = 128;
 /** Cells of a field's side. */
 const CELLS = 16;
-/** Of the fixed-point iteration that inverts a field. */
-const STEPS = 12;
-/** Of a step that would fold the picture. */
+/** Steps of Newton's method, by which a field is inverted. */
+const NEWTON = 6;
+/** A place that is squeezed further than to this part of its area takes fixed-point steps instead. */
+const SAFE = 0.1;
+/** Of a step that would fold the picture, or lead away. */
 const HALVINGS = 4;
 const EYES = [[36, 42], [42, 48]];
 const NOSE_TIP = 30;
@@ -104,6 +107,9 @@ export class Grab {
   #at;
   /** A row of latentSize for each coordinate of a handle. @type {Float64Array[]} */
   #jacobian;
+  /** The cheapest ways along which places move as the Jacobian says. @type {Float64Array[]} */
+  #gain;
+  #costs;
   #weight;
   /** @type {number[][]} */
   #system;
@@ -138,10 +144,12 @@ export class Grab {
       const found = this.#flat(inverse(probed, k * length, means, source.side));
       found.forEach((value, row) => (this.#jacobian[row][k] = (value - this.#home[row]) / PULL_PROBE));
     }
-    within(this.#jacobian, free, readings);
-    this.#floor = Math.min(PULL_FOLD, squeeze(probed, size * length, source.side));
+    this.#costs = Float64Array.from(source.costs ?? Array(size).fill(1));
+    this.#jacobian = cheapest(this.#jacobian, Float64Array.from(this.#costs, () => 1), free, readings);
+    this.#gain = cheapest(this.#jacobian, this.#costs, free, readings);
+    this.#floor = Math.min(PULL_FOLD, squeeze(probed, size * length, source.side) - PULL_FOLD);
     this.#weight = this.#weights(means, pins);
-    this.#system = this.#jacobian.map((a, i) =>
+    this.#system = this.#gain.map((a, i) =>
       this.#jacobian.map((b, j) => this.#weight[i] * this.#weight[j] * product(a, b) + (i === j ? PULL_DAMPING : 0)),
     );
     this.#moved = new Float64Array(size);
@@ -171,43 +179,58 @@ export class Grab {
     const hand = by.map((value) => value * this.#give * this.#scale);
     const goal = this.#home.slice();
     hand.forEach((value, k) => (goal[2 * this.index + k] += value));
-    let wanted = new Float64Array(this.#moved.length);
+    const before = this.#at;
     if (hand[0] || hand[1]) {
+      const wanted = new Float64Array(this.#moved.length);
       const missing = this.#jacobian.map(
         (row, k) => this.#weight[k] * (goal[k] - this.#at[k] + product(row, this.#moved)),
       );
       solved(this.#system, missing).forEach((share, k) => {
         const weighed = share * this.#weight[k];
-        this.#jacobian[k].forEach((value, n) => (wanted[n] += weighed * value));
+        this.#gain[k].forEach((value, n) => (wanted[n] += weighed * value));
       });
       const part = ease(this.#start, wanted);
-      wanted = wanted.map((value) => value * part);
+      await this.#take(wanted.map((value) => value * part), goal);
+    } else {
+      [this.z, this.#at] = [Float32Array.from(this.#start), this.#home];
+      this.#moved = new Float64Array(this.#moved.length);
     }
-    await this.#take(wanted);
+    this.change = this.#at.reduce((most, value, k) => Math.max(most, Math.abs(value - before[k])), 0) / this.#scale;
     const [x, y] = [2 * this.index, 2 * this.index + 1].map((k) => goal[k] - this.#at[k]);
     this.left = Math.hypot(x, y) / this.#scale;
     return this.z;
   }
 
   /**
-   * Move to `wanted` from the start, or part of the way there where the picture would fold.
+   * Move to `wanted` from the start, or part of the way there: where nothing folds and the whole is not worse.
    * @param {Float64Array<ArrayBuffer>} wanted
+   * @param {Float64Array} goal
    */
-  async #take(wanted) {
-    const before = this.#at;
-    const back = wanted.every((value) => value === 0);
-    for (let half = 0; half < (back ? 1 : HALVINGS); half++) {
+  async #take(wanted, goal) {
+    const most = this.#price(goal, this.#at, this.#moved);
+    for (let half = 0; half < HALVINGS; half++) {
       const way = wanted;
       const z = Float32Array.from(this.#start, (value, k) => value + way[k]);
       const field = await this.#source.fields(z.slice(), 1);
-      if (back || squeeze(field, 0, this.#source.side) >= this.#floor) {
-        [this.z, this.#moved] = [z, way];
-        this.#at = this.#flat(places(field, this.#source));
+      const at = this.#flat(places(field, this.#source));
+      const folds = squeeze(field, 0, this.#source.side) < this.#floor;
+      if (!folds && this.#price(goal, at, way) <= most * (1 + 1e-6)) {
+        [this.z, this.#at, this.#moved] = [z, at, way];
         break;
       }
       wanted = way.map((value, k) => (value + this.#moved[k]) / 2);
     }
-    this.change = this.#at.reduce((most, value, k) => Math.max(most, Math.abs(value - before[k])), 0) / this.#scale;
+  }
+
+  /**
+   * What is made as small as possible.
+   * @param {Float64Array} goal
+   * @param {Float64Array} at
+   * @param {Float64Array} moved
+   */
+  #price(goal, at, moved) {
+    const missing = goal.reduce((sum, value, k) => sum + (this.#weight[k] * (value - at[k])) ** 2, 0);
+    return missing + PULL_DAMPING * moved.reduce((sum, value, k) => sum + this.#costs[k] * value * value, 0);
   }
 
   /**
@@ -270,24 +293,39 @@ function mean(points) {
 function inverse(fields, from, points, side) {
   return points.map(([mx, my]) => {
     let [x, y] = [mx, my];
-    for (let step = 0; step < STEPS; step++) {
-      const across = Math.min(Math.max((x + 0.5) * (CELLS / side) - 0.5, 0), CELLS - 1);
-      const down = Math.min(Math.max((y + 0.5) * (CELLS / side) - 0.5, 0), CELLS - 1);
+    const scale = CELLS / side;
+    for (let step = 0; step < NEWTON; step++) {
+      const [wantedX, wantedY] = [(x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5];
+      const across = Math.min(Math.max(wantedX, 0), CELLS - 1);
+      const down = Math.min(Math.max(wantedY, 0), CELLS - 1);
       const [left, top] = [Math.min(Math.floor(across), CELLS - 2), Math.min(Math.floor(down), CELLS - 2)];
-      const [a, b] = [across - left, down - top];
+      const [u, v] = [across - left, down - top];
       const k = from + 2 * (top * CELLS + left);
-      const line = 2 * CELLS;
-      const between = (/** @type {number} */ c) =>
-        (fields[k + c] * (1 - a) + fields[k + 2 + c] * a) * (1 - b) +
-        (fields[k + line + c] * (1 - a) + fields[k + line + 2 + c] * a) * b;
-      [x, y] = [mx - between(0), my - between(1)];
+      const line = k + 2 * CELLS;
+      const [insideX, insideY] = [wantedX === across ? scale : 0, wantedY === down ? scale : 0];
+      const upperX = fields[k] * (1 - u) + fields[k + 2] * u;
+      const lowerX = fields[line] * (1 - u) + fields[line + 2] * u;
+      const upperY = fields[k + 1] * (1 - u) + fields[k + 3] * u;
+      const lowerY = fields[line + 1] * (1 - u) + fields[line + 3] * u;
+      const missingX = mx - x - (upperX * (1 - v) + lowerX * v);
+      const missingY = my - y - (upperY * (1 - v) + lowerY * v);
+      const a = 1 + ((fields[k + 2] - fields[k]) * (1 - v) + (fields[line + 2] - fields[line]) * v) * insideX;
+      const c = ((fields[k + 3] - fields[k + 1]) * (1 - v) + (fields[line + 3] - fields[line + 1]) * v) * insideX;
+      const [b, d] = [(lowerX - upperX) * insideY, 1 + (lowerY - upperY) * insideY];
+      const determinant = a * d - b * c;
+      const safe = determinant > SAFE;
+      const wayX = safe ? (d * missingX - b * missingY) / determinant : missingX;
+      const wayY = safe ? (a * missingY - c * missingX) / determinant : missingY;
+      const most = side / CELLS;
+      x += Math.min(Math.max(wayX, -most), most);
+      y += Math.min(Math.max(wayY, -most), most);
     }
     return /** @type {Pair} */ ([x, y]);
   });
 }
 
 /**
- * The least part of its area to which a field squeezes the picture, between neighbouring centres; at most 0 where it folds.
+ * The least part of its area to which a field squeezes the picture, its edge left out; at most 0 where it folds.
  * @param {Float32Array} fields
  * @param {number} from
  * @param {number} side
@@ -295,8 +333,8 @@ function inverse(fields, from, points, side) {
 function squeeze(fields, from, side) {
   const step = side / CELLS;
   let least = Infinity;
-  for (let row = 0; row < CELLS - 1; row++) {
-    for (let column = 0; column < CELLS - 1; column++) {
+  for (let row = 1; row < CELLS - 2; row++) {
+    for (let column = 1; column < CELLS - 2; column++) {
       const k = from + 2 * (row * CELLS + column);
       const [right, below] = [k + 2, k + 2 * CELLS];
       const [xx, yx] = [(fields[right] - fields[k]) / step, (fields[right + 1] - fields[k + 1]) / step];
@@ -308,19 +346,38 @@ function squeeze(fields, from, side) {
 }
 
 /**
- * Take from the rows of a Jacobian what would change what is held.
- * @param {Float64Array[]} jacobian changed in place
+ * The cheapest ways along which places move as a Jacobian says and nothing that is held changes.
+ * @param {Float64Array[]} jacobian
+ * @param {Float64Array} costs
  * @param {readonly boolean[] | undefined} free
  * @param {readonly ArrayLike<number>[]} readings
  */
-function within(jacobian, free, readings) {
-  if (!readings.length) return;
-  const held = readings.map((reading) => Float64Array.from(reading, (value, k) => (free && !free[k] ? 0 : value)));
-  const system = held.map((a) => held.map((b) => product(a, b)));
-  for (const row of jacobian) {
+function cheapest(jacobian, costs, free, readings) {
+  const masked = (/** @type {ArrayLike<number>} */ row) => Float64Array.from(row, (value, k) => (free && !free[k] ? 0 : value));
+  const cheap = (/** @type {Float64Array} */ row) => row.map((value, k) => value / costs[k]);
+  const gain = jacobian.map((row) => cheap(masked(row)));
+  if (!readings.length) return gain;
+  const held = readings.map(masked);
+  const ways = held.map(cheap);
+  const system = ways.map((a) => held.map((b) => product(a, b)));
+  for (const row of gain) {
     const shares = solved(system, held.map((reading) => product(reading, row)));
-    held.forEach((reading, n) => reading.forEach((value, k) => (row[k] -= shares[n] * value)));
+    ways.forEach((way, n) => way.forEach((value, k) => (row[k] -= shares[n] * value)));
   }
+  return gain;
+}
+
+/**
+ * What a way along each coordinate costs: more where it changes the picture more.
+ * @param {readonly {latent: number, share?: number}[]} dimensions the interesting ones, with their share of the visible change
+ * @param {number} size
+ */
+export function costs(dimensions, size) {
+  const sum = dimensions.reduce((total, { share = 0 }) => total + share, 0);
+  const rest = Math.max(1 - sum, 0) / Math.max(size - dimensions.length, 1);
+  const found = new Float64Array(size).fill(1 + PULL_VISIBLE * size * rest);
+  for (const { latent, share = 0 } of dimensions) found[latent] = 1 + PULL_VISIBLE * size * share;
+  return found;
 }
 
 /**

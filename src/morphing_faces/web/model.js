@@ -1,5 +1,6 @@
 /** The page's handle on the worker that runs the networks. Everything is a promise; errors are sentences for people. */
 
+import { costs } from "./grab.js";
 import { normal } from "./noise.js";
 
 /**
@@ -204,6 +205,8 @@ export class Model {
   #newest = null;
   #onProgress;
   #base;
+  /** What a way along each coordinate costs a pull. @type {Float64Array | undefined} */
+  #costs;
   /** Whether the back end may be changed here. */
   #chooses;
   #closed = false;
@@ -324,7 +327,8 @@ export class Model {
   get source() {
     if (!this.manifest.shape) return null;
     const { landmarks } = this.manifest.shape;
-    return { landmarks, side: this.imageShape[0], fields: (u, n) => this.fields(u, n) };
+    this.#costs ??= costs(this.manifest.dimensions, this.latentSize);
+    return { landmarks, costs: this.#costs, side: this.imageShape[0], fields: (u, n) => this.fields(u, n) };
   }
 
   /**
