@@ -64,7 +64,7 @@ def test_wrong_lines_get_one_line(line: str, message: str) -> None:
 
 def test_a_wrong_handle_is_answered_with_all_of_them_and_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match="handle 'mouth-lef': must be one of mouth-left,.*jaw-right; did you mean 'mouth-left'?"
+        ValueError, match=r"handle 'mouth-lef': must be one of mouth-left,.*jaw-right; did you mean 'mouth-left'\?"
     ):
         parse("pin mouth-lef", 29)
 

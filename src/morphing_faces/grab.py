@@ -45,7 +45,7 @@ Fields = Callable[[np.ndarray], np.ndarray]  # latents (n, latent_size) float32 
 NAMES = tuple(HANDLES)
 UNIT = 128  # lengths in the rules are in parts of 1/128 of the side
 HALVINGS = 4  # of a step that would fold the picture, or lead away
-NEWTON = 6  # steps of the method by which a field is inverted
+NEWTON, NEWTON_NEAR = 6, 3  # steps of the method by which a field is inverted; where the places are about known
 SAFE = 0.1  # a place that is squeezed further than to this part of its area takes fixed-point steps instead
 
 
@@ -61,13 +61,15 @@ def middles(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(landmarks, np.float64)[points].mean(0) for points in HANDLES.values()])
 
 
-def places(field: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
-    """Where the handles lie in the pictures of fields (n, k, k, 2): (n, 22, 2) float64, pixels, x first."""
+def places(field: np.ndarray, landmarks: np.ndarray, side: int, near: np.ndarray | None = None) -> np.ndarray:
+    """Where the handles lie in the pictures of fields (n, k, k, 2): (n, 22, 2) float64, pixels, x first.
+
+    They solve p + field(p) = mean by Newton's method, which converges where fixed-point steps are slow. ``near`` (22, 2)
+    is where they are about, and spares steps.
+    """
     mean = middles(landmarks)
-    points = np.array(np.broadcast_to(mean, (len(field), *mean.shape)))
-    for _ in range(
-        NEWTON
-    ):  # p + field(p) = mean, solved by Newton's method, which converges where fixed-point steps are slow
+    points = np.array(np.broadcast_to(mean if near is None else near, (len(field), *mean.shape)))
+    for _ in range(NEWTON if near is None else NEWTON_NEAR):
         there, across, down = _slopes(field, points, side)
         missing = mean - points - there
         a, b = 1 + across[..., 0], down[..., 0]
@@ -150,8 +152,8 @@ class Grab:
         self._gain = _cheapest(self._jacobian, self._costs, free, readings)
         self._floor = min(PULL_FOLD, _squeeze(probed[-1:], side) - PULL_FOLD)
         self._weight = np.repeat(self._weights(frozenset(pins)), 2)
-        self._system = self._weight[:, None] * (self._gain @ self._jacobian.T) * self._weight
-        self._system += PULL_DAMPING * np.eye(len(self._system))
+        system = self._weight[:, None] * (self._gain @ self._jacobian.T) * self._weight
+        self._inverse = np.linalg.inv(system + PULL_DAMPING * np.eye(len(system)))
         self.z = np.asarray(z, np.float32)
         self._at = self._home  # where the handles are, in units
         self._moved = np.zeros(size)
@@ -178,7 +180,7 @@ class Grab:
         before = self._at
         if hand.any():
             missing = self._weight * (goal - self._at + self._jacobian @ self._moved)
-            wanted = self._gain.T @ (self._weight * np.linalg.solve(self._system, missing))
+            wanted = self._gain.T @ (self._weight * (self._inverse @ missing))
             self._take(wanted * ease(self._start, wanted), goal)
         else:
             self.z, self._at, self._moved = self._start.astype(np.float32), self._home, np.zeros_like(self._moved)
@@ -192,7 +194,7 @@ class Grab:
         for _ in range(HALVINGS):
             z = (self._start + wanted).astype(np.float32)
             field = self._fields(z[None])
-            at = (places(field, self._landmarks, self._side)[0] * self._scale).ravel()
+            at = (places(field, self._landmarks, self._side, self.places)[0] * self._scale).ravel()
             folds = _squeeze(field, self._side) < self._floor
             if not folds and self._price(goal, at, wanted) <= most * (1 + 1e-6):
                 self.z, self._at, self._moved = z, at, wanted

@@ -35,8 +35,8 @@ export const NAMES = Object.keys(HANDLES);
 export const UNIT = 128;
 /** Cells of a field's side. */
 const CELLS = 16;
-/** Steps of Newton's method, by which a field is inverted. */
-const NEWTON = 6;
+/** Steps of Newton's method, by which a field is inverted; where the places are about known. */
+const [NEWTON, NEWTON_NEAR] = [6, 3];
 /** A place that is squeezed further than to this part of its area takes fixed-point steps instead. */
 const SAFE = 0.1;
 /** Of a step that would fold the picture, or lead away. */
@@ -57,10 +57,11 @@ export function checkHandle(name) {
  * Where the handles lie in the picture of a field, in pixels.
  * @param {Float32Array} field
  * @param {Source} source
+ * @param {Pair[]} [near] where they are about, which spares steps
  * @returns {Pair[]} in the order of NAMES
  */
-export function places(field, source) {
-  return inverse(field, 0, middles(source.landmarks), source.side);
+export function places(field, source, near) {
+  return inverse(field, 0, middles(source.landmarks), source.side, near);
 }
 
 /**
@@ -111,8 +112,8 @@ export class Grab {
   #gain;
   #costs;
   #weight;
-  /** @type {number[][]} */
-  #system;
+  /** Of the system that each step solves; symmetric, a row for each coordinate of a handle. @type {Float64Array[]} */
+  #inverse;
   #floor;
   #moved;
   /** How far the handle is from the hand, in pixels. */
@@ -149,9 +150,10 @@ export class Grab {
     this.#gain = cheapest(this.#jacobian, this.#costs, free, readings);
     this.#floor = Math.min(PULL_FOLD, squeeze(probed, size * length, source.side) - PULL_FOLD);
     this.#weight = this.#weights(means, pins);
-    this.#system = this.#gain.map((a, i) =>
+    const system = this.#gain.map((a, i) =>
       this.#jacobian.map((b, j) => this.#weight[i] * this.#weight[j] * product(a, b) + (i === j ? PULL_DAMPING : 0)),
     );
+    this.#inverse = system.map((_, k) => Float64Array.from(solved(system, system.map((_, row) => (row === k ? 1 : 0)))));
     this.#moved = new Float64Array(size);
   }
 
@@ -182,11 +184,12 @@ export class Grab {
     const before = this.#at;
     if (hand[0] || hand[1]) {
       const wanted = new Float64Array(this.#moved.length);
-      const missing = this.#jacobian.map(
+      const missing = Float64Array.from(
+        this.#jacobian,
         (row, k) => this.#weight[k] * (goal[k] - this.#at[k] + product(row, this.#moved)),
       );
-      solved(this.#system, missing).forEach((share, k) => {
-        const weighed = share * this.#weight[k];
+      this.#inverse.forEach((row, k) => {
+        const weighed = product(row, missing) * this.#weight[k];
         this.#gain[k].forEach((value, n) => (wanted[n] += weighed * value));
       });
       const part = ease(this.#start, wanted);
@@ -212,7 +215,7 @@ export class Grab {
       const way = wanted;
       const z = Float32Array.from(this.#start, (value, k) => value + way[k]);
       const field = await this.#source.fields(z.slice(), 1);
-      const at = this.#flat(places(field, this.#source));
+      const at = this.#flat(places(field, this.#source, this.places));
       const folds = squeeze(field, 0, this.#source.side) < this.#floor;
       if (!folds && this.#price(goal, at, way) <= most * (1 + 1e-6)) {
         [this.z, this.#at, this.#moved] = [z, at, way];
@@ -288,13 +291,14 @@ function mean(points) {
  * @param {number} from where the field begins
  * @param {readonly (readonly number[])[]} points
  * @param {number} side
+ * @param {Pair[]} [near] where they are about
  * @returns {Pair[]}
  */
-function inverse(fields, from, points, side) {
-  return points.map(([mx, my]) => {
-    let [x, y] = [mx, my];
+function inverse(fields, from, points, side, near) {
+  return points.map(([mx, my], n) => {
+    let [x, y] = near?.[n] ?? [mx, my];
     const scale = CELLS / side;
-    for (let step = 0; step < NEWTON; step++) {
+    for (let step = 0; step < (near ? NEWTON_NEAR : NEWTON); step++) {
       const [wantedX, wantedY] = [(x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5];
       const across = Math.min(Math.max(wantedX, 0), CELLS - 1);
       const down = Math.min(Math.max(wantedY, 0), CELLS - 1);
