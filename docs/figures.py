@@ -297,11 +297,11 @@ def hover_square(model: mf.Model) -> Figure:
 
 
 PULLS = {  # of the figure: a seed's face, a handle, and pixels of 128, right and down
-    (22, 0): ("mouth-right", (5.0, -6.0)),
-    (22, 1): ("lip-lower", (0.0, 8.0)),
-    (22, 2): ("brow-left", (0.0, -6.0)),
-    (22, 3): ("nose", (7.0, 0.0)),
-    (22, 4): ("jaw-left", (-7.0, 0.0)),
+    (22, 15): ("mouth-right", (5.0, -6.0)),
+    (22, 20): ("lip-lower", (0.0, 8.0)),
+    (22, 36): ("brow-left", (0.0, -6.0)),
+    (22, 25): ("nose", (7.0, 0.0)),
+    (22, 7): ("jaw-left", (-7.0, 0.0)),
 }
 
 

@@ -3,11 +3,12 @@
 The places p of the handles are a function of the latent u. A pull asks for the face nearest to the one that was taken,
 u0, whose handle is where the hand is, while the others are held, each by its weight w:
 
-    least  sum_i w_i^2 |goal_i - p_i(u)|^2  +  DAMPING |u - u0|^2.
+    least  sum_i w_i^2 |goal_i - p_i(u)|^2  +  DAMPING sum_k cost_k (u_k - u0_k)^2.
 
+Coordinates that change the picture much, by its light or its hair, cost more, so that the person stays the same one.
 With the Jacobian J of p at u0, a step of damped least squares (Levenberg, 1944) solves it for the movement d = u - u0:
 
-    d = J' W (W J J' W + DAMPING I)^-1 W (goal - p(u) + J (u - u0)).
+    d = C^-1 J' W (W J C^-1 J' W + DAMPING I)^-1 W (goal - p(u) + J (u - u0)).
 
 It is a system of as many unknowns as there are coordinates of handles, not of latents. p(u) is exact at every step, so the
 steps converge to where p is, not to where J says that it is. The result depends on where the hand is and not on its way
