@@ -19,6 +19,7 @@ from PIL import Image
 import morphing_faces as mf
 from morphing_faces import noise, render
 from morphing_faces.cli import FIRST_SEED
+from morphing_faces.pictures import enlarge, to_uint8
 
 INK, SOFT, BLUE, ORANGE, GREY = "#222222", "#777777", "#2f6db3", "#d9772b", "#e4e7eb"
 DPI = 160  # a figure is 8 inches wide at most: 1280 pixels, shown at about 800
@@ -295,6 +296,46 @@ def hover_square(model: mf.Model) -> Figure:
     return figure
 
 
+PULLS = {  # of the figure: a seed's face, a handle, and pixels of 128, right and down
+    (22, 15): ("mouth-right", (5.0, -6.0)),
+    (22, 20): ("lip-lower", (0.0, 8.0)),
+    (22, 36): ("brow-left", (0.0, -6.0)),
+    (22, 25): ("nose", (7.0, 0.0)),
+    (22, 7): ("jaw-left", (-7.0, 0.0)),
+}
+
+
+def pulls(model: mf.Model) -> Figure:
+    """Faces with their handles and the way of a hand, and below what became of them. The model has shape."""
+    side = model.image_shape[0]
+    figure, axes = plt.subplots(2, len(PULLS), figsize=(8, 8 * 2 / len(PULLS) + 0.1))
+    for ((seed, row), (name, way)), (above, below) in zip(PULLS.items(), axes.T, strict=True):
+        session = mf.Session(model, seed)
+        session.show(noise.normal(seed, row, 1, model.latent_size)[0])
+        places = session.handles
+        x, y = places[name]
+        dx, dy = (part * side / 128 for part in way)
+        before = session.z
+        session.grab(name, (dx, dy))
+        for ax, picture in zip((above, below), wall_of(model, [before, session.z]), strict=True):
+            ax.imshow(picture, extent=(-0.5, side - 0.5, side - 0.5, -0.5), interpolation="bicubic")
+            ax.set_xlim(-0.5, side - 0.5)
+            ax.set_ylim(side - 0.5, -0.5)
+            ax.axis("off")
+        shown = np.clip(np.array(list(places.values())), 0, side - 1)
+        above.scatter(*shown.T, s=9, facecolors="none", edgecolors="white", linewidths=0.7, alpha=0.8)
+        arrow_style = {"arrowstyle": "-|>", "color": "white", "linewidth": 1.6, "mutation_scale": 9}
+        above.annotate("", (x + 1.6 * dx, y + 1.6 * dy), (x, y), arrowprops=arrow_style)
+        above.scatter([x], [y], s=22, facecolors=BLUE, edgecolors="white", linewidths=1.0, zorder=5)
+    figure.subplots_adjust(0, 0, 1, 1, 0.03, 0.03)
+    return figure
+
+
+def wall_of(model: mf.Model, latents: list[np.ndarray]) -> np.ndarray:
+    """Faces as uint8 (n, height, width, 3), twice their size."""
+    return enlarge(to_uint8(model.decode(np.stack(latents))), 2 * model.image_shape[0])
+
+
 def save_faces(figure: Figure, path: Path) -> None:
     """Write a WebP, in which faces keep their colours, and say so."""
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12, facecolor="white", pil_kwargs={"quality": 85})
@@ -347,6 +388,10 @@ def main() -> None:
     save(shares(model), arguments.out / "shares.png")
     save_faces(traversal(model), arguments.out / "traversal.webp")
     save_faces(hover_square(model), arguments.out / "hover-square.webp")
+    if model.has_shape:
+        save_faces(pulls(model), arguments.out / "grab.webp")
+    else:
+        print(f"grab.webp is left as it is: {model.name} has no shape")
 
 
 if __name__ == "__main__":

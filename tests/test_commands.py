@@ -20,6 +20,9 @@ from morphing_faces.commands import COMMANDS, KEYS, WORDS, help_message, key_hel
         ("set 3 -1.5", ("set", (3, -1.5))),
         ("range 2", ("range", (2.0,))),
         ("d\t0 5", ("d", (0, 5))),
+        ("grab mouth-left -2 1.5", ("grab", ("mouth-left", -2.0, 1.5))),
+        ("pin nose", ("pin", ("nose",))),
+        ("handles", ("handles", ())),
         ("help", ("h", ())),
         ("?", ("h", ())),
         ("quit", ("q", ())),
@@ -42,6 +45,8 @@ def test_the_grammar(line: str, parsed: tuple[str, tuple[Any, ...]]) -> None:
         ("wlak", "unknown command 'wlak': did you mean 'walk'?"),
         ("save", "save needs a file: save FILE"),
         ("r 3", "r takes no arguments, got 1"),
+        ("grab nose 1", "grab takes 3 arguments, got 2: grab HANDLE DX DY"),
+        ("grab nose 1 x", "'x': must be a number"),
         ("set 3 nan", "'nan': must be a number"),
         ("set 3 1e999", "'1e999': must be a number"),
         ("d 0 ²", "dimension '²'"),
@@ -55,6 +60,13 @@ def test_wrong_lines_get_one_line(line: str, message: str) -> None:
         parse(line, 29)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_a_wrong_handle_is_answered_with_all_of_them_and_the_nearest() -> None:
+    with pytest.raises(
+        ValueError, match=r"handle 'mouth-lef': must be one of mouth-left,.*jaw-right; did you mean 'mouth-left'\?"
+    ):
+        parse("pin mouth-lef", 29)
 
 
 def test_the_help_names_every_verb_and_the_2014_words_come_first() -> None:

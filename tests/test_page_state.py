@@ -113,10 +113,10 @@ def test_a_walk_while_held_says_what_a_click_does(hand: Hand) -> None:
 
 def test_a_glide_goes_on_from_face_to_face_and_is_undone_as_one(hand: Hand) -> None:
     before = hand.z
-    hand.press("g")
+    hand.press("m")
     assert hand["#glide"].inner_text() == "Stop"
     until(lambda: (np.abs(hand.z - before) > 0.2).sum() > 10, "all of the face moves")
-    hand.press("g")
+    hand.press("m")
     stopped = hand.z
     hand.at_rest()
     assert np.array_equal(hand.z, stopped)

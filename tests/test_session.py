@@ -452,7 +452,7 @@ def test_a_saved_face_keeps_both_of_its_parts(shaped: Session, tmp_path: Path) -
 
 def test_a_model_without_shape_says_so_and_a_part_that_is_none_is_named(session: Session, shaped: Session) -> None:
     for ask in (lambda: session.toggle_still("shape"), lambda: session.from_dict({**session.to_dict(), "still": {"part": "shape", "z": [0.0] * 40}})):  # fmt: skip
-        with pytest.raises(UserError, match="the model 'toy' draws shape and appearance as one"):
+        with pytest.raises(UserError, match="the model 'toy' has no shape"):
             ask()
     with pytest.raises(UserError, match="part 'nose': must be one of shape,appearance"):
         shaped.toggle_still("nose")

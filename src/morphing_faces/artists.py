@@ -7,6 +7,7 @@ A canvas's pixels are uint8 (height, width, 4), the top row first; places and bo
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -20,6 +21,22 @@ Box = tuple[int, int, int, int]  # left, bottom, width, height, in device pixels
 
 PAPER, INK = "#16171a", "#e8e6e3"  # the colours of the canvas and of what is written on it
 EDGE = 3  # device pixels of the coloured edge around a frozen face
+FINE = 4  # a mark is drawn this many times larger and shrunk, for smooth edges
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A ring on the face at ``at``, in parts of its width and height from the top left; ``solid`` is a disc with a rim.
+
+    ``strength`` from 0 to 1 is how clearly it is drawn. With ``hand``, a thin line leads from it to there.
+    """
+
+    at: tuple[float, float]
+    color: str
+    radius: float  # parts of the face's side
+    solid: bool = False
+    strength: float = 1.0
+    hand: tuple[float, float] | None = None
 
 
 class Face:
@@ -29,6 +46,7 @@ class Face:
         self.box: Box = (0, 0, size, size)
         self.pixels: np.ndarray | None = None  # uint8 (height, width, channels), the model's own size
         self.edge: str | None = None  # the colour of an edge around it
+        self.marks: list[Mark] = []
 
     def show(self, picture: np.ndarray) -> None:
         """Take a float picture (height, width, channels) in [0, 1]."""
@@ -41,13 +59,51 @@ class Face:
         left, bottom, width, height = self.box
         # Four bytes a pixel, as the canvas has them and Pillow works with inside: nothing is rearranged afterwards.
         scaled = to_image(self.pixels).convert("RGB").convert("RGBX").resize((width, height), Image.Resampling.BICUBIC)
+        for mark in self.marks:
+            if mark.hand:
+                ends = [(x * width, y * height) for x, y in (mark.at, mark.hand)]
+                ImageDraw.Draw(scaled).line(ends, fill=(*_bytes(mark.color), 255), width=max(1, width // 256))
         target = canvas[canvas.shape[0] - bottom - height : canvas.shape[0] - bottom, left : left + width]
         target[...] = np.asarray(scaled)[: target.shape[0], : target.shape[1]]
+        for mark in self.marks:
+            _stamp(target, mark)
         if self.edge:
             color = _bytes(self.edge)
             for border in (target[:EDGE], target[-EDGE:], target[:, :EDGE], target[:, -EDGE:]):
                 border[..., :3] = color
         return self.box
+
+
+def _stamp(target: np.ndarray, mark: Mark) -> None:
+    """Paint a mark into the face's pixels (height, width, 4); what lies outside is cut off."""
+    height, width = target.shape[:2]
+    disc = _disc(mark.color, max(3, round(mark.radius * width)), mark.solid, mark.strength)
+    size = len(disc)
+    left, top = (round(part * side - size / 2) for part, side in zip(mark.at, (width, height), strict=True))
+    x, y = max(left, 0), max(top, 0)
+    under = target[y : max(top + size, 0), x : max(left + size, 0)]
+    seen = disc[y - top :, x - left :][: under.shape[0], : under.shape[1]]
+    alpha = seen[..., 3:].astype(np.uint16)
+    under[..., :3] = (seen[..., :3] * alpha + under[..., :3] * (255 - alpha) + 127) // 255
+
+
+@functools.lru_cache(64)
+def _disc(color: str, radius: int, solid: bool, strength: float) -> np.ndarray:
+    """A ring, or a disc, with a dark rim that shows on light skin: uint8 RGBA (size, size, 4)."""
+    size = 2 * radius + 4
+    image = Image.new("RGBA", (size * FINE, size * FINE), (0, 0, 0, 0))
+    edge, middle = round(FINE * 1.5), size * FINE / 2
+    draw = ImageDraw.Draw(image)
+
+    def ring(r: float, ink: str, fill: str | None = None) -> None:
+        box = (middle - r, middle - r, middle + r, middle + r)
+        draw.ellipse(box, (*_bytes(fill), 255) if fill else None, (*_bytes(ink), 255), edge)
+
+    ring(radius * FINE + edge / 2, PAPER)
+    ring(radius * FINE - edge / 2, color, color if solid else None)
+    pixels = np.array(image.resize((size, size), Image.Resampling.BOX))
+    pixels[..., 3] = np.rint(pixels[..., 3] * strength)
+    return pixels
 
 
 class Label:

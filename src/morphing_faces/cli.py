@@ -341,6 +341,20 @@ class _Setting(click.ParamType):
             self.fail(f"{value!r}: must be a name, = and a number, as smile=1.5", param, ctx)
 
 
+class _Pull(click.ParamType):
+    """``HANDLE=DX,DY``."""
+
+    name = "HANDLE=DX,DY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name, _, numbers = str(value).partition("=")
+        try:
+            dx, dy = map(float, numbers.split(","))
+        except ValueError:
+            self.fail(f"{value!r}: must be a handle, = and two numbers, as mouth-left=-4,-5", param, ctx)
+        return name.strip(), (dx, dy)
+
+
 eyes_option = click.option(
     "--eyes", type=_Eyes(), help="Where the eyes are, for a picture in which they are not found."
 )
@@ -498,11 +512,15 @@ def mix(faces: tuple[str, ...], out: Path, weights: str | None, size: int | None
 @click.option(
     "--dimension", "dimensions", type=_Setting(), multiple=True, help="Set a dimension: 3=-1. May be repeated."
 )
+@click.option(
+    "--grab", "pulls", type=_Pull(), multiple=True,
+    help="Pull a handle by pixels of the model's frame, right and down: mouth-left=-4,-5. May be repeated.",
+)  # fmt: skip
 @eyes_option
 @bundle_option
 def edit(
     photograph: Path, out: Path, knobs: tuple[tuple[str, float], ...], dimensions: tuple[tuple[str, float], ...],
-    eyes: Any, bundle: str | None,
+    pulls: tuple[tuple[str, tuple[float, float]], ...], eyes: Any, bundle: str | None,
 ) -> None:  # fmt: skip
     """Move the face of a PHOTOGRAPH; the whole picture is written, upright and at its own size."""
     from .files import output_file
@@ -511,8 +529,8 @@ def edit(
     from .pictures import WRITTEN
 
     path = output_file(out, WRITTEN, [photograph])
-    change(load(bundle), photograph, path, knobs, dimensions, eyes)
-    click.echo(f"wrote {out}")
+    told = change(load(bundle), photograph, path, knobs, dimensions, eyes, pulls)
+    click.echo(f"wrote {out}{told and f'; {told}'}")
 
 
 # --- bundles

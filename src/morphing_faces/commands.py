@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .errors import UserError, one_line
 from .files import AnyPath, output_file
 from .names import DimensionName
-from .rules import PARTS
+from .rules import HANDLES, PARTS, say
 from .session import Session
 
 
@@ -32,6 +32,9 @@ class View(Protocol):
     def start_glide(self) -> None:
         """Glide from face to face until something else is done."""
 
+    def toggle_handles(self) -> None:
+        """Show handles to pull the face by, or hide them. Raises ``UserError`` where the model has no shape."""
+
     def save_picture(self, path: Path) -> None:
         """Write the face as a picture, in the format of the suffix."""
 
@@ -40,8 +43,9 @@ class View(Protocol):
 class Command:
     """A word of the prompt.
 
-    ``arguments`` are what follows it, as the help shows them: D is a dimension, X a number, FILE a path, NAME one of the
-    model's attributes, which may have several words, PART the shape or the appearance. ``action`` does
+    ``arguments`` are what follows it, as the help shows them: D is a dimension, X a number, DX and DY pixels, FILE a path,
+    HANDLE a handle of the face, PART the shape or the appearance, NAME one of the model's attributes, which may have several
+    words. ``action`` does
     it and returns what to tell the person, "" for nothing. ``keys`` are the keys of the window, by matplotlib's names;
     where the word takes arguments, they open a line that begins with it. ``others`` are words that mean the same.
     """
@@ -114,6 +118,21 @@ def _glide(view: View) -> str:
     return "gliding; any key or command stops"
 
 
+def _handles(view: View) -> str:
+    view.toggle_handles()
+    return ""
+
+
+def _grab(view: View, handle: str, dx: float, dy: float) -> str:
+    left = view.session.grab(handle, (dx, dy))
+    return f"{handle} stays {left:.1f} pixels behind" if left >= 0.5 else ""
+
+
+def _pin(view: View, handle: str) -> str:
+    view.session.pin(handle)
+    return f"{handle} {'is pinned' if handle in view.session.pinned else 'moves again'}"
+
+
 def _lock(view: View, dimension: int) -> str:
     view.session.toggle_lock(dimension)
     done = "is locked" if dimension in view.session.locked else "moves again"
@@ -165,7 +184,10 @@ COMMANDS: dict[str, Command] = {
     "knob": Command("NAME X", "Move smile, age ... by X standard deviations", _knob),
     "range": Command("X", "Let the mouse reach from -X to X, as the wheel does", _range),
     "walk": Command("", "Random walk; any key or command stops it", _walk, ("w",)),
-    "glide": Command("", "Glide from face to face; any key or command stops it", _glide, ("g",)),
+    "glide": Command("", "Glide from face to face; any key or command stops it", _glide, ("m",)),
+    "handles": Command("", "Show handles to pull the face by, or hide them", _handles, ("g",)),
+    "grab": Command("HANDLE DX DY", "Pull a handle by pixels, right and down; the face follows", _grab),
+    "pin": Command("HANDLE", "Let a handle stay while others are pulled, or move again", _pin),
     "scale": Command("X", "Set how unusual the face is: 1 as drawn, towards 0.1 average, up to 2", _scale),
     "lock": Command("D", "Let no other command move dimension D, or move it again", _lock),
     "keep": Command("PART", "Keep the shape or the appearance still while the other changes, or let it go", _keep),
@@ -186,7 +208,7 @@ KEYS: dict[str, str] = {
 
 def rows() -> list[str]:
     """A line for each word: the word with its arguments, and what it does."""
-    return [f"{f'{name} {command.arguments}':<14}{command.help}" for name, command in COMMANDS.items()]
+    return [f"{f'{name} {command.arguments}':<18}{command.help}" for name, command in COMMANDS.items()]
 
 
 def help_message(dimensions: int, names: Sequence[DimensionName] = ()) -> str:
@@ -267,8 +289,14 @@ def perform(view: View, word: str, arguments: tuple[Any, ...]) -> str:
     return COMMANDS[word].action(view, *arguments) if word else ""
 
 
-def _argument(kind: str, text: str, dimensions: int) -> int | float:
-    if kind.startswith("D"):
+def _argument(kind: str, text: str, dimensions: int) -> int | float | str:
+    if kind == "HANDLE":
+        if text not in HANDLES:
+            near = difflib.get_close_matches(text, HANDLES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(say("handle", name=one_line(text, 40), names=list(HANDLES)) + hint)
+        return text
+    if kind == "D" or kind[1:].isdigit():
         dimension = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
         if not 0 <= dimension < dimensions:
             raise UserError(f"dimension {_shown(text)}: dimensions are whole numbers from 0 to {dimensions - 1}")

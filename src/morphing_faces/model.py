@@ -17,6 +17,7 @@ from . import noise, warp
 from .bundle import Bundle, BundleError
 from .errors import UserError, reason
 from .onnx_guard import Cost, RefusedError, check
+from .rules import say
 
 FIELD_SHAPE: list[Any] = ["n", 16, 16, 2]
 CHUNK = 64  # latents or pictures in one call of the runtime: bounds the memory, costs no speed
@@ -130,22 +131,37 @@ class Model:
 
         Under a millisecond a face. Raises ``UserError`` as :meth:`parts` does.
         """
+        return self._landmarks(self.fields(z))
+
+    def fields(self, z: ArrayLike) -> np.ndarray:
+        """The fields of faces, (n, 16, 16, 2) float32 in pixels, as :meth:`parts` has them, without drawing the faces.
+
+        Raises ``UserError`` as :meth:`parts` does.
+        """
         self.need_shape()
         latents = self._latents(z)
         if self._shape is None:
             self._shape = self._start(bundles.SHAPE, {"u": self._code}, {"field": FIELD_SHAPE})
-        return self._landmarks(self._shape.run({"u": latents})["field"])
+        return self._shape.run({"u": latents})["field"]
 
     def need_shape(self) -> None:
         """Raise ``UserError`` where the model does not draw shape and appearance apart."""
         if not self.has_shape:
-            raise UserError(
-                f"the model {self.name!r} has no shape: it draws shape and appearance as one; take one that has them apart"
-            )
+            raise UserError(say("no shape", model=self.name))
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """The interesting dimensions' latent indices with their share of the visible change, 0 to 1 in all."""
+        return {entry["latent"]: float(entry.get("share", 0)) for entry in self.bundle.manifest["dimensions"]}
+
+    @property
+    def mean_landmarks(self) -> np.ndarray:
+        """The 68 landmarks of the mean frame, (68, 2) float32 in pixels. Raises ``UserError`` where the model has no shape."""
+        self.need_shape()
+        return np.asarray(self.bundle.manifest["shape"]["landmarks"], np.float32)
 
     def _landmarks(self, field: np.ndarray) -> np.ndarray:
-        mean = np.asarray(self.bundle.manifest["shape"]["landmarks"], np.float32)
-        return warp.landmarks(field, mean, self.image_shape[0])
+        return warp.landmarks(field, self.mean_landmarks, self.image_shape[0])
 
     def _latents(self, z: ArrayLike, name: str = "z") -> np.ndarray:
         latents = np.atleast_2d(np.asarray(z, np.float32))

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import faces, follow
+from . import faces, follow, grab
 from .align import Eyes, Frame, cut
 from .errors import UserError
 from .files import atomic_write, output_file
 from .pictures import WRITTEN, read_picture, save_picture
+from .rules import TURNED, TURNED_GIVE, say
 from .session import Session
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ class Photograph:
         self.z0 = likeness(model, cut(self.picture, self.frame, height, channels == 1)[None])[0]
         self._own = model.parts(self.z0)
 
+    @property
+    def turned(self) -> float:
+        """How far the head is turned: see :func:`morphing_faces.landmarks.turn`."""
+        return grab.turned(self._own.field, self.model.mean_landmarks, self.model.image_shape[0])
+
     def at(self, z: np.ndarray) -> np.ndarray:
         """The whole photograph, uint8, its face moved from ``z0`` to ``z``. At ``z0`` it is the photograph to the bit."""
         if np.array_equal(z, self.z0):
@@ -184,9 +190,13 @@ def save_code(model: Model, source: Path, path: Path, eyes: Eyes | None) -> None
 
 def edit(
     model: Model, source: Path, path: Path, knobs: Iterable[tuple[str, float]],
-    dimensions: Iterable[tuple[str, float]], eyes: Eyes | None,
-) -> None:  # fmt: skip
-    """Write a photograph with its face moved: dimensions set, then attributes moved by so many standard deviations."""
+    dimensions: Iterable[tuple[str, float]], eyes: Eyes | None, pulls: Iterable[tuple[str, tuple[float, float]]] = (),
+) -> str:  # fmt: skip
+    """Write a photograph with its face moved -> what to tell, "" for nothing.
+
+    Dimensions are set, then attributes moved by so many standard deviations, then handles pulled by pixels of the frame.
+    A head that is turned too far for the warp gives way less, and it is told.
+    """
     photograph = open_photograph(model, source, eyes)
     session = Session(model)
     session.show(photograph.z0)
@@ -196,6 +206,11 @@ def edit(
         session.set(int(text), value)
     for name, amount in knobs:
         session.knob(name, amount)
+    pulls = list(pulls)
+    turned = bool(pulls) and photograph.turned > TURNED
+    for name, by in pulls:
+        session.grab(name, by, TURNED_GIVE if turned else 1.0)
     picture = photograph.at(session.z)
     with atomic_write(path) as temporary:
         save_picture(picture, temporary, len(picture))
+    return say("turned") if turned else ""

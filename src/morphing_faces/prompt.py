@@ -13,6 +13,7 @@ from typing import Any
 
 from . import errors
 from .commands import COMMANDS, WORDS, parse
+from .rules import HANDLES
 
 PROMPT = "Type a command: "
 LONGEST_LINE = 64 << 10  # bytes of a script's line
@@ -134,7 +135,9 @@ def _line_editor() -> Any:
                 return []
 
     files = PathCompleter(expanduser=True)
-    words: Any = {word: files if "FILE" in COMMANDS[name].arguments else None for word, name in WORDS.items()}
+    handles = dict.fromkeys(HANDLES)
+    kinds: dict[str, Any] = {"FILE": files, "HANDLE": handles}
+    words: Any = {word: kinds.get(COMMANDS[name].arguments.partition(" ")[0]) for word, name in WORDS.items()}
     try:
         history: Any = History(str(Path(HISTORY).expanduser()))
     except RuntimeError:  # no home

@@ -24,6 +24,45 @@ UNDO_STEPS = 200  # the oldest are forgotten
 WALK_SECONDS = 0.45  # one step of the walk, from standstill to standstill
 GLIDE_SECONDS = 4.0  # the glide's way from one random face to the next
 
+# The handles by which a face can be taken hold of: the landmarks of the 300-W challenge whose mean each is. Left and
+# right are the picture's.
+HANDLES = {
+    "mouth-left": [48],
+    "mouth-right": [54],
+    "lip-upper": [51],
+    "lip-lower": [57],
+    "brow-left-outer": [17],
+    "brow-left": [19],
+    "brow-left-inner": [21],
+    "brow-right-inner": [22],
+    "brow-right": [24],
+    "brow-right-outer": [26],
+    "eye-left-outer": [36],
+    "lid-left": [37, 38],
+    "eye-left-inner": [39],
+    "eye-right-inner": [42],
+    "lid-right": [43, 44],
+    "eye-right-outer": [45],
+    "nose": [30],
+    "nose-left": [31],
+    "nose-right": [35],
+    "chin": [57, 57, 8],
+    "jaw-left": [4],
+    "jaw-right": [12],
+}
+# How the face gives way to a pull; lengths are in parts of 1/128 of the picture's side.
+PULL_PROBE = 0.1  # how far each coordinate is moved to see where the handles go
+PULL_DAMPING = 0.03  # what a face's distance from the one that was taken costs, against a handle's squared distance
+PULL_VISIBLE = 1.0  # how much more a coordinate costs that changes the picture as much as the average one does
+PULL_HOLD, PULL_NEAR, PULL_EASE = 0.15, 20.0, 6.0  # far handles are held by this; how far that is, and how gradual
+PULL_PIN = 3.0  # by how much pinned ones are held; the one in the hand by 1
+PULL_KNEE, PULL_LIMIT = 4.0, 8.0  # standard deviations along a pull where it becomes heavier, and where it ends
+PULL_STEPS = 12  # of a whole drag, unless it has settled: a view takes one or two a frame
+PULL_SETTLED = 0.02  # no handle moves by more
+PULL_FOLD = 0.02  # no pull squeezes the picture anywhere to less than this part of its area
+PULL_BEHIND = 1.0  # a handle this far from the hand has stayed behind
+TURNED, TURNED_GIVE = 0.3, 0.4  # a head turned further than this gives way to a photograph's pull by this part
+
 MESSAGES = {
     "seed": "seed {seed}: must be a whole number from 0 to {last}",
     "move": "move to ({x}, {y}): must be finite numbers, in the square from -1 to 1",
@@ -39,8 +78,13 @@ MESSAGES = {
     "widen": "widen by {steps} steps: must be a finite number",
     "scale": "scale {value}: must be from {low} to {high}",
     "glide": "glide by {steps}: must be a finite number, 0 or more",
-    "no shape": "the model '{bundle}' draws shape and appearance as one: take one that has them apart",
+    "still shape": "the shape is kept still, so nothing can be pulled: let it go first",
     "part": "part '{part}': must be one of {parts}",
+    "handle": "handle '{name}': must be one of {names}",
+    "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
+    "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
+    "turned": "turned too far: the photograph shows its face from the side, so it gives way less",
+    "taken": "the face has changed since the handle was taken: take it again",
     "face": "is not a face saved by morphing-faces",
     "face version": "has version {found}, this program reads {version}: update morphing-faces",
     "face bundle": "is a face of bundle '{found}', this is '{bundle}': open it with that one",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import grab as grabbing
 from . import names, noise
 from .errors import UserError
 from .files import atomic_write, read_json
@@ -26,6 +27,8 @@ from .rules import (
     FACE_VERSION,
     GLIDE,
     PARTS,
+    PULL_SETTLED,
+    PULL_STEPS,
     RANGE_LIMITS,
     SCALE_LIMITS,
     UNDO_STEPS,
@@ -71,6 +74,7 @@ class State:
     locked: frozenset[int] = frozenset()
     held: frozenset[str] = frozenset()
     still: Still | None = None
+    pinned: frozenset[str] = frozenset()
 
     def same(self, other: State) -> bool:
         """Whether the two hold the same, every coordinate included."""
@@ -186,6 +190,11 @@ class Session:
         return (z, still) if self.still.part == "shape" else (still, z)
 
     @property
+    def pinned(self) -> frozenset[str]:
+        """The handles that stay where they are while others are pulled."""
+        return self._state.pinned
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is something to undo."""
         return bool(self._past)
@@ -238,7 +247,7 @@ class Session:
         the face looks as before. Raises ``UserError`` where the model has no shape, or there is no such part.
         """
         if not self.has_shape:
-            raise UserError(say("no shape", bundle=self.bundle_name))
+            raise UserError(say("no shape", model=self.bundle_name))
         if part not in PARTS:
             raise UserError(say("part", part=str(part), parts=list(PARTS)))
         if self.still is None:
@@ -268,6 +277,71 @@ class Session:
         """Hold an attribute, so that it stays as it is while others and dimensions move, or let it go."""
         self._attribute(name)
         self._write(held=self.held ^ {name})
+
+    @property
+    def handles(self) -> dict[str, tuple[float, float]]:
+        """The handles of the face and where they lie, in pixels of the frame, x first; the first pixel's centre is (0, 0).
+
+        Left and right are the picture's. Raises ``UserError`` where the model has no shape.
+        """
+        self.model.need_shape()
+        mean = self.model.mean_landmarks
+        shape = self.parts()[1]
+        places = grabbing.places(
+            self.model.fields(self.z if shape is None else shape), mean, self.model.image_shape[0]
+        )[0]
+        return {name: (float(x), float(y)) for name, (x, y) in zip(grabbing.NAMES, places, strict=True)}
+
+    def grab(self, name: str, by: tuple[float, float], give: float = 1.0) -> float:
+        """Take a handle, ``"mouth-left"`` for example, pull it ``by`` (dx, dy) pixels of the frame, and let it go.
+
+        The rest of the face follows as it does in faces; pinned handles, locked dimensions and held attributes stay.
+        Works while frozen, too, and is undone as one. Returns how far the handle has stayed behind the hand, in pixels;
+        with ``give`` below 1, it follows by that part of the way. Raises ``UserError`` where there is no such handle,
+        where a number is not finite, or where the model has no shape.
+        """
+        taken = self.take(name, give)
+        for _ in range(PULL_STEPS):
+            self.pull(taken, by)
+            if taken.change < PULL_SETTLED:
+                break
+        self.end_gesture()
+        return taken.left
+
+    def take(self, name: str, give: float = 1.0) -> grabbing.Grab:
+        """Take a handle into the hand, for :meth:`pull`; :meth:`end_gesture` lets it go. See :meth:`grab`."""
+        grabbing.check_handle(name)
+        self.model.need_shape()
+        if self.still and self.still.part == "shape":
+            raise UserError(say("still shape"))
+        self.end_gesture()
+        free = np.ones(self.latent_size)
+        free[[self.dimensions[dimension] for dimension in self.locked]] = 0
+        readings = [self.attributes[held].reading for held in sorted(self.held)]
+        return grabbing.Grab(
+            self.model.fields, self.model.mean_landmarks, self.model.image_shape[0], self.z, name,
+            pins=self.pinned, free=free, readings=np.stack(readings) if readings else None, give=give,
+            costs=grabbing.costs(self.model.shares, self.latent_size),
+        )  # fmt: skip
+
+    def pull(self, taken: grabbing.Grab, by: tuple[float, float]) -> None:
+        """A step of a handle in the hand towards ``by``, pixels from where it was taken. A run is undone as one.
+
+        Raises ``UserError`` when something else has changed the face since.
+        """
+        x, y = by
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise UserError(say("pull", x=x, y=y))
+        if taken.z is not self.z:
+            raise UserError(say("taken"))
+        self._write("grab", z=taken.step((x, y)))
+        taken.z = self.z
+
+    def pin(self, name: str) -> None:
+        """Pin a handle, so that it stays where it is while others are pulled, or let it go. See :attr:`handles`."""
+        grabbing.check_handle(name)
+        self.model.need_shape()
+        self._write(pinned=self.pinned ^ {name})
 
     def shuffle(self, seed: int | None = None) -> None:
         """Another face at random; with a seed, that seed's first. Axes, range, frozen and locked stay as they are."""
@@ -477,7 +551,7 @@ class Session:
         if not (isinstance(still, dict) and still.get("part") in PARTS and isinstance(still.get("z"), list)):
             raise UserError(say("face still", parts=list(PARTS)))
         if not self.has_shape:
-            raise UserError(say("no shape", bundle=self.bundle_name))
+            raise UserError(say("no shape", model=self.bundle_name))
         return Still(still["part"], _fixed(self._read_point(still["z"]).astype(np.float32)))
 
     # --- inside

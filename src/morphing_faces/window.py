@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from . import commands, errors
+from . import commands, errors, grab
 from .files import atomic_write
 from .pictures import save_picture, to_uint8
 from .prompt import Prompt
-from .rules import GLIDE_SECONDS, WALK_SECONDS
+from .rules import GLIDE_SECONDS, PULL_SETTLED, PULL_STEPS, WALK_SECONDS
 from .session import Session
 
 if TYPE_CHECKING:
-    from .artists import Box, Label
+    from .artists import Box, Label, Mark
+    from .grab import Grab
     from .model import Model
 
 FACE = 512  # pixels of the face's side when the window opens
@@ -37,6 +38,13 @@ GRACE = 5  # seconds after a signal in which the window may close
 
 FAINT, ICE, ALARM = "#8b8d93", "#7cc4ff", "#ff8a80"
 
+REACH = 12.0  # a handle this near to the mouse, in parts of 1/128 of the face's side, is lit and can be taken
+CLICK = 3  # device pixels: who moves less clicks, who moves more drags
+STEPS_A_FRAME = 2
+ARROWS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
+SHIFTED = 4.0  # times as far
+
+HANDLES_HINT = "drag a handle  ·  click pins it  ·  Tab and arrows  ·  Esc leaves"
 HINT = "hover to morph  ·  click to freeze  ·  r new face  ·  d dimensions  ·  h help"
 
 
@@ -166,6 +174,7 @@ class Window:
         self.help_painted = False
 
         self.pointer: tuple[float, float] | None = None  # the newest place in the hover square not yet shown
+        self.handles = Handles(self)
         self.line: str | None = None  # the command being typed in the window
         self.message, self.message_is_error = "", False
         self.walk_from: tuple[np.ndarray, float] | None = None  # where the running step of a walk began, and when
@@ -186,6 +195,7 @@ class Window:
         for name, callback in (
             ("motion_notify_event", self._on_move),
             ("button_press_event", self._on_click),
+            ("button_release_event", self._on_release),
             ("scroll_event", self._on_scroll),
             ("key_press_event", self._on_key),
             ("draw_event", self._on_draw),
@@ -243,6 +253,12 @@ class Window:
         self.session.end_gesture()
         self.glide_from = time.monotonic()
 
+    def toggle_handles(self) -> None:
+        """Show handles to pull the face by, or hide them. Raises ``UserError`` where the model has no shape."""
+        self.model.need_shape()
+        self.session.end_gesture()
+        self.handles.show(not self.handles.shown)
+
     @property
     def moving(self) -> bool:
         """Whether the face moves by itself."""
@@ -270,7 +286,10 @@ class Window:
 
     def _on_move(self, event: Any) -> None:
         x, y = self._place(event)
-        if abs(x) <= 1 and abs(y) <= 1 and not self.moving:
+        if self.handles.shown and not self.moving:
+            if self.handles.move(x, y):
+                self._want_frame()
+        elif abs(x) <= 1 and abs(y) <= 1 and not self.moving:
             self.pointer = (x, y)
             self._want_frame()
 
@@ -288,15 +307,22 @@ class Window:
             self.help.text = ""
         elif self.moving:
             self._stop_walk()
+        elif self.handles.shown:
+            self.handles.press(x, y)
         else:
             self._show_pointer()  # freeze what the person sees under the hand, not the frame before
             self.session.toggle_freeze()
         self._tell("")
 
+    def _on_release(self, event: Any) -> None:
+        if event.button == 1 and self.handles.shown:
+            self.handles.move(*self._place(event))
+            self._tell(self.handles.release())
+
     def _on_scroll(self, event: Any) -> None:
         self.session.widen(event.step)
         x, y = self._place(event)
-        if abs(x) <= 1 and abs(y) <= 1 and not self.moving:
+        if abs(x) <= 1 and abs(y) <= 1 and not self.moving and not self.handles.shown:
             self.pointer = (x, y)
         self._tell(f"the mouse reaches from {-self.session.range:.2f} to {self.session.range:.2f}")
 
@@ -311,6 +337,8 @@ class Window:
             self.help.text = ""
             if commands.KEYS.get(key) == "h" or key == "escape":
                 return self._tell("")
+        if self.handles.shown and (said := self.handles.key(key)) is not None:
+            return self._tell(said)
         command = commands.KEYS.get(key)
         if command is None:
             return self._tell("")
@@ -393,15 +421,19 @@ class Window:
         self.last_frame = time.monotonic()
         try:
             self._show_pointer()
+            if self.handles.pull():
+                self._want_frame()
             z = self._moved() if self.moving else self.session.z
             drawn = self.worker.submit(
                 self.model.decode, *self.session.parts(z)
             )  # the texts are painted while the face is computed
             self._name_things()
             plain = self._paint_labels()
+            self.face.marks = self.handles.marks(z)
             self.face.show(drawn.result()[0])
         except Exception as error:  # the last face stays, and the message is shown beside it
             self.pointer = self.walk_from = self.glide_from = None
+            self.handles.let_go()
             self.message, self.message_is_error = errors.tell(error), True
             self._name_things()
             plain = self._paint_labels()
@@ -460,7 +492,10 @@ class Window:
         if self.line is not None:
             self.note.text, self.note.color = f"> {self.line}▏", self.ink
         else:
-            self.note.text, self.note.color = self.message or HINT, ALARM if self.message_is_error else FAINT
+            self.note.text, self.note.color = (
+                self.message or (HANDLES_HINT if self.handles.shown else HINT),
+                ALARM if self.message_is_error else FAINT,
+            )
 
     def _lay_out(self) -> None:
         width, height = self.figure.bbox.width, self.figure.bbox.height
@@ -537,6 +572,154 @@ class Window:
         left, bottom, width, height = box
         if width and height:
             self.canvas.blit(Bbox.from_bounds(left, bottom, width, height))
+
+
+class Handles:
+    """The handles on the face in the window: the nearest is lit, one may be in the hand, by the mouse or by arrow keys."""
+
+    def __init__(self, window: Window):
+        self.window, self.session = window, window.session
+        self.shown = False
+        self.chosen: int | None = None
+        self.places = np.zeros(
+            (len(grab.NAMES), 2)
+        )  # where they lie on the screen, in parts of the frame from its top left
+        self.taken: Grab | None = None
+        self.hand = (0.0, 0.0)  # how far the hand is from where it took the handle, in pixels of the frame
+        self._pressed: tuple[float, float] | None = None
+        self._by_key = False
+        self._settled = True
+
+    def show(self, shown: bool) -> None:
+        """Show them, or hide them."""
+        self.let_go()
+        self.shown, self.chosen = shown, None
+
+    def let_go(self) -> None:
+        """Leave the face as it is."""
+        if self.taken is not None:
+            self.session.end_gesture()
+        self.taken = self._pressed = None
+        self._by_key = False
+
+    def move(self, x: float, y: float) -> bool:
+        """The mouse is at a place of the hover square -> whether a frame is wanted."""
+        at = (x + 1) / 2, (1 - y) / 2
+        if self._pressed is None:
+            chosen = self._nearest(at)
+            changed = chosen != self.chosen and (chosen is not None or not self._by_key)
+            if changed:
+                self.let_go()
+                self.chosen = chosen
+            return changed
+        side, screen = self._side, self.window.face.box[2]
+        way = (at[0] - self._pressed[0]), (at[1] - self._pressed[1])
+        if self.taken is None and max(map(abs, way)) * screen > CLICK:
+            self._take()
+        self.hand = way[0] * side, way[1] * side
+        self._settled = False
+        return self.taken is not None
+
+    def press(self, x: float, y: float) -> None:
+        """A button of the mouse goes down at a place of the hover square."""
+        self.let_go()
+        at = (x + 1) / 2, (1 - y) / 2
+        self.chosen = self._nearest(at)
+        self._pressed = at if self.chosen is not None else None
+
+    def release(self) -> str:
+        """The button is up: a drag ends, a click pins -> what to tell."""
+        pressed, taken = self._pressed, self.taken
+        if taken is not None and self.shown:
+            for _ in range(PULL_STEPS):  # to where the hand is, whether or not a frame came between
+                if not self.pull():
+                    break
+        self.let_go()
+        if pressed is None or taken is not None or self.chosen is None:
+            return ""
+        return self._pin(self.chosen)
+
+    def key(self, key: str) -> str | None:
+        """What a key does to the handles -> what to tell, or ``None`` where it is not for them."""
+        if key == "escape":
+            if self.taken is not None and not self._by_key:
+                self.session.cancel_gesture("grab")
+                self.let_go()
+            else:
+                self.show(False)
+            return ""
+        if key == "tab":
+            self.let_go()
+            self.chosen = 0 if self.chosen is None else (self.chosen + 1) % len(grab.NAMES)
+            self._by_key = True
+            return grab.NAMES[self.chosen]
+        if self.chosen is None:
+            return None
+        if key in ("enter", "return"):
+            return self._pin(self.chosen)
+        step = ARROWS.get(key.removeprefix("shift+"))
+        if step is None:
+            return None
+        far = self._side / grab.UNIT * (SHIFTED if key.startswith("shift+") else 1)
+        if self.taken is None or self.taken.z is not self.session.z:
+            self._take()
+        self._by_key, self._settled = True, False
+        self.hand = self.hand[0] + step[0] * far, self.hand[1] + step[1] * far
+        return grab.NAMES[self.chosen]
+
+    def pull(self) -> bool:
+        """Let the face follow the handle in the hand -> whether it goes on moving."""
+        taken = self.taken
+        if taken is not None and taken.z is not self.session.z:
+            self.let_go()  # another command has changed the face
+        elif taken is not None and not self._settled:
+            for _ in range(STEPS_A_FRAME):
+                self.session.pull(taken, self.hand)
+                self._settled = taken.change < PULL_SETTLED
+                if self._settled:
+                    break
+            return not self._settled
+        return False
+
+    def marks(self, z: np.ndarray) -> list[Mark]:
+        """What is drawn of them on the face at ``z``."""
+        from .artists import Mark
+
+        if not self.shown:
+            return []
+        model, side = self.window.model, self._side
+        if self.taken is not None and self.taken.z is z:
+            places = self.taken.places
+        else:
+            places = grab.places(model.fields(z), model.mean_landmarks, side)[0]
+        self.places = np.clip((places + 0.5) / side, 0.01, 0.99)
+        drawn = []
+        for number, (name, at) in enumerate(zip(grab.NAMES, self.places, strict=True)):
+            lit, pinned = number == self.chosen, name in self.session.pinned
+            behind = lit and self.taken is not None and self.taken.behind
+            color = ALARM if behind else ICE if lit or pinned else self.window.ink
+            place, hand = (float(at[0]), float(at[1])), None
+            if behind and self.taken is not None:
+                x, y = (self.taken.home + self.hand + 0.5) / side
+                hand = float(x), float(y)
+            drawn.append(Mark(place, color, 0.016 if lit else 0.011, pinned, 1.0 if lit or pinned else 0.55, hand))
+        return drawn
+
+    @property
+    def _side(self) -> int:
+        return self.window.model.image_shape[0]
+
+    def _take(self) -> None:
+        if self.chosen is not None:
+            self.taken, self.hand = self.session.take(grab.NAMES[self.chosen]), (0.0, 0.0)
+
+    def _pin(self, number: int) -> str:
+        self.session.pin(grab.NAMES[number])
+        return f"{grab.NAMES[number]} {'is pinned' if grab.NAMES[number] in self.session.pinned else 'moves again'}"
+
+    def _nearest(self, at: tuple[float, float]) -> int | None:
+        far = np.hypot(*(self.places - at).T)
+        return int(far.argmin()) if far.min() * grab.UNIT < REACH else None
 
 
 def _around(a: Box, b: Box) -> Box:

@@ -37,7 +37,14 @@ fuzz = settings(
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
-TOY: Any = SimpleNamespace(latent_size=8, dimensions=tuple(range(7, -1, -1)), name="toy", attributes={})
+
+def _no_shape() -> None:
+    raise UserError("the model 'toy' has no shape")
+
+
+TOY: Any = SimpleNamespace(
+    latent_size=8, dimensions=tuple(range(7, -1, -1)), name="toy", attributes={}, need_shape=_no_shape
+)
 
 
 def told(call: Callable[[], object]) -> object:
@@ -132,6 +139,9 @@ class Hand:
 
     def start_glide(self) -> None:
         self.session.glide(0.1)
+
+    def toggle_handles(self) -> None:
+        self.session.model.need_shape()
 
     def save_picture(self, path: Path) -> None:
         path.write_bytes(b"")

@@ -33,6 +33,8 @@ export class Face {
   #follows = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #dwell;
+  /** Whether the mouse must move before the face follows. */
+  #rests = false;
   /** Where the mouse was last. @type {[number, number]} */
   #place = [0, 0];
 
@@ -77,6 +79,12 @@ export class Face {
     this.#canvas.classList.add("waiting");
   }
 
+  /** What began as a press here has become something else; the face follows again when the mouse moves. */
+  forget() {
+    this.#press = null;
+    this.#rests = true;
+  }
+
   /** @param {Pixels} pixels */
   #paint(pixels) {
     paint(this.#canvas, pixels, this.app.manifest.image_shape);
@@ -85,7 +93,7 @@ export class Face {
 
   /** @param {PointerEvent} event */
   #enter(event) {
-    if (event.pointerType !== "mouse" || !this.app.alive) return;
+    if (event.pointerType !== "mouse" || !this.app.alive || this.#rests) return;
     clearTimeout(this.#dwell);
     this.#dwell = setTimeout(() => this.#follow(), this.hand.dwell);
   }
@@ -118,6 +126,10 @@ export class Face {
   /** @param {PointerEvent} event */
   #move(event) {
     if (!this.app.alive) return;
+    if (this.#rests) {
+      this.#rests = false;
+      this.#enter(event);
+    }
     const press = this.#press;
     const drags = press && Math.hypot(event.clientX - press.x, event.clientY - press.y) > TAP;
     if (drags && !press.drag) {

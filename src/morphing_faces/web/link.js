@@ -92,7 +92,7 @@ export function read(fragment, model, usual = 0) {
   const changed = given.get("changed");
   if (changed !== null) apply(changed, z, model);
   const part = PARTS.find((key) => given.has(key));
-  if (part && !model.hasShape) throw new RangeError(say("no shape", { bundle: model.name }));
+  if (part && !model.hasShape) throw new RangeError(say("no shape", { model: model.name }));
   const still = part ? { part, z: allOf(given.get(part) ?? "", model, part) } : null;
   if (![...z, ...(still?.z ?? [])].every((value) => Math.abs(value) <= COORDINATE_LIMIT)) {
     throw new RangeError(`the link holds coordinates beyond ±${COORDINATE_LIMIT}, or not finite: copy it again`);

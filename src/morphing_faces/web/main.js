@@ -6,6 +6,7 @@ import { byId, onClick } from "./dom.js";
 import { Inside } from "./inside.js";
 import { Face } from "./face.js";
 import { Favourites } from "./favourites.js";
+import { Handles } from "./handles.js";
 import { Keys } from "./keys.js";
 import { Knobs } from "./knobs.js";
 import * as link from "./link.js";
@@ -52,6 +53,7 @@ const recorder = new Recorder(app);
 const favourites = new Favourites(app, recorder);
 new Knobs(app);
 const stage = new PhotoStage(app);
+const handles = new Handles(app, face, stage);
 const photograph = new PhotoDialog(app, (picture, eyes, z) => stage.begin(picture, eyes, z));
 const inside = new Inside(app, dimensions, photograph);
 const share = new Share(app, {
@@ -66,7 +68,8 @@ new Keys(app, [
   { keys: "Ctrl+Z, U", words: "undo", on: ["ctrl+z", "u"], run: () => tools.undo() },
   { keys: "Ctrl+Y, Y", words: "redo", on: ["ctrl+y", "ctrl+shift+z", "y"], run: () => tools.redo() },
   { keys: "0", words: "the average face", on: ["0"], run: () => app.act((session) => session.reset()) },
-  { keys: "G", words: "glide from face to face; again to stop it", on: ["g"], run: () => tools.toggle(Glide) },
+  { keys: "G", words: "take hold of the face: handles to pull it by; again to leave", on: ["g"], run: () => handles.toggle() },
+  { keys: "M", words: "glide from face to face; again to stop it", on: ["m"], run: () => tools.toggle(Glide) },
   { keys: "W", words: "the random walk of 2014; again to stop it", on: ["w"], run: () => tools.toggle(Walk) },
   { keys: "[ ]", words: "let the hand reach less far or further", on: ["[", "]"], run: (key) => app.act((session) => session.widen(key === "]" ? 1 : -1)) },
   { keys: "D", words: "to the dimensions: up and down choose one, Tab goes to its slider", on: ["d"], run: () => dimensions.focus() },

@@ -1,5 +1,6 @@
 /** The page's handle on the worker that runs the networks. Everything is a promise; errors are sentences for people. */
 
+import { costs } from "./grab.js";
 import { normal } from "./noise.js";
 
 /**
@@ -207,6 +208,8 @@ export class Model {
   #newest = null;
   #onProgress;
   #base;
+  /** What a way along each coordinate costs a pull. @type {Float64Array | undefined} */
+  #costs;
   /** Whether the back end may be changed here. */
   #chooses;
   #closed = false;
@@ -317,6 +320,25 @@ export class Model {
     const { appearance, field } = await this.#enqueue(() => this.#ask({ verb: "parts", u: latent, shape: other }));
     const [height, width, channels] = this.imageShape;
     return { appearance, field, n: Math.sqrt(field.length / 2), height, width, channels };
+  }
+
+  /**
+   * The fields of latents without their faces, for models with shape; the first call loads the small network for them.
+   * @param {Float32Array<ArrayBuffer>} u n * latentSize; its buffer is kept
+   * @param {number} n
+   * @returns {Promise<Float32Array>} n * 16 * 16 * 2, in pixels
+   */
+  async fields(u, n) {
+    this.#check(u, n);
+    return (await this.#enqueue(() => this.#ask({ verb: "fields", u, n }, this.#onProgress))).fields;
+  }
+
+  /** What taking hold of the face needs, for `grab.js`; null where the model has no shape. @returns {import("./grab.js").Source | null} */
+  get source() {
+    if (!this.manifest.shape) return null;
+    const { landmarks } = this.manifest.shape;
+    this.#costs ??= costs(this.manifest.dimensions, this.latentSize);
+    return { landmarks, costs: this.#costs, side: this.imageShape[0], fields: (u, n) => this.fields(u, n) };
   }
 
   /**

@@ -107,6 +107,33 @@ export class PhotoView {
     return { x: within(x, width), y: within(y, height), width: size, height: size };
   }
 
+  /**
+   * Where a place of the frame, in parts of its side, lies in the portrait, in parts of the portrait's side.
+   * @param {number} u
+   * @param {number} v
+   * @returns {Point}
+   */
+  placeOf(u, v) {
+    const { corner, side, across } = this.frame;
+    const box = this.portrait;
+    const x = corner.x + side * (u * across.x - v * across.y);
+    const y = corner.y + side * (u * across.y + v * across.x);
+    return { x: (x - box.x) / box.width, y: (y - box.y) / box.height };
+  }
+
+  /**
+   * A way in the portrait, in parts of its side, as a way in the frame, in parts of the frame's.
+   * @param {number} right
+   * @param {number} down
+   * @returns {Point}
+   */
+  wayInFrame(right, down) {
+    const { side, across } = this.frame;
+    const box = this.portrait;
+    const [x, y] = [(right * box.width) / side, (down * box.height) / side];
+    return { x: x * across.x + y * across.y, y: y * across.x - x * across.y };
+  }
+
   /** All of the photograph. @returns {Box} */
   get whole() {
     return { x: 0, y: 0, width: this.photograph.width, height: this.photograph.height };

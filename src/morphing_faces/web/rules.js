@@ -23,6 +23,93 @@ export const PARTS = /** @type {const} */ (["shape", "appearance"]);
 export const UNDO_STEPS = 200;
 export const WALK_SECONDS = 0.45;
 export const GLIDE_SECONDS = 4.0;
+export const HANDLES = {
+  "mouth-left": [
+    48
+  ],
+  "mouth-right": [
+    54
+  ],
+  "lip-upper": [
+    51
+  ],
+  "lip-lower": [
+    57
+  ],
+  "brow-left-outer": [
+    17
+  ],
+  "brow-left": [
+    19
+  ],
+  "brow-left-inner": [
+    21
+  ],
+  "brow-right-inner": [
+    22
+  ],
+  "brow-right": [
+    24
+  ],
+  "brow-right-outer": [
+    26
+  ],
+  "eye-left-outer": [
+    36
+  ],
+  "lid-left": [
+    37,
+    38
+  ],
+  "eye-left-inner": [
+    39
+  ],
+  "eye-right-inner": [
+    42
+  ],
+  "lid-right": [
+    43,
+    44
+  ],
+  "eye-right-outer": [
+    45
+  ],
+  "nose": [
+    30
+  ],
+  "nose-left": [
+    31
+  ],
+  "nose-right": [
+    35
+  ],
+  "chin": [
+    57,
+    57,
+    8
+  ],
+  "jaw-left": [
+    4
+  ],
+  "jaw-right": [
+    12
+  ]
+};
+export const PULL_PROBE = 0.1;
+export const PULL_DAMPING = 0.03;
+export const PULL_VISIBLE = 1.0;
+export const PULL_HOLD = 0.15;
+export const PULL_NEAR = 20.0;
+export const PULL_EASE = 6.0;
+export const PULL_PIN = 3.0;
+export const PULL_KNEE = 4.0;
+export const PULL_LIMIT = 8.0;
+export const PULL_STEPS = 12;
+export const PULL_SETTLED = 0.02;
+export const PULL_FOLD = 0.02;
+export const PULL_BEHIND = 1.0;
+export const TURNED = 0.3;
+export const TURNED_GIVE = 0.4;
 export const MESSAGES = {
   "seed": "seed {seed}: must be a whole number from 0 to {last}",
   "move": "move to ({x}, {y}): must be finite numbers, in the square from -1 to 1",
@@ -38,8 +125,13 @@ export const MESSAGES = {
   "widen": "widen by {steps} steps: must be a finite number",
   "scale": "scale {value}: must be from {low} to {high}",
   "glide": "glide by {steps}: must be a finite number, 0 or more",
-  "no shape": "the model '{bundle}' draws shape and appearance as one: take one that has them apart",
+  "still shape": "the shape is kept still, so nothing can be pulled: let it go first",
   "part": "part '{part}': must be one of {parts}",
+  "handle": "handle '{name}': must be one of {names}",
+  "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
+  "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
+  "turned": "turned too far: the photograph shows its face from the side, so it gives way less",
+  "taken": "the face has changed since the handle was taken: take it again",
   "face": "is not a face saved by morphing-faces",
   "face version": "has version {found}, this program reads {version}: update morphing-faces",
   "face bundle": "is a face of bundle '{found}', this is '{bundle}': open it with that one",

@@ -3,6 +3,7 @@
  * seeds, the same faces. Nothing here draws, asks or waits.
  */
 
+import * as grabbing from "./grab.js";
 import * as noise from "./noise.js";
 import {
   COORDINATE_LIMIT,
@@ -10,6 +11,8 @@ import {
   FACE_VERSION,
   GLIDE,
   PARTS,
+  PULL_SETTLED,
+  PULL_STEPS,
   RANGE_LIMITS,
   SCALE_LIMITS,
   UNDO_STEPS,
@@ -43,7 +46,8 @@ import {
  * `walkSteps` and `anchors` count what was taken of the seed's endless rows.
  * @typedef {{z: Float32Array<ArrayBuffer>, seed: number, facesDrawn: number, walkSteps: number, anchors: number,
  *   origin: readonly [number, number] | null, scale: number, axes: readonly [number, number], range: number,
- *   frozen: boolean, locked: ReadonlySet<number>, held?: ReadonlySet<string>, still?: Still | null}} State
+ *   frozen: boolean, locked: ReadonlySet<number>, held?: ReadonlySet<string>, pinned?: ReadonlySet<string>,
+ *   still?: Still | null}} State
  * @typedef {{format: string, version: number, bundle: string, axes: number[], frozen: boolean, range: number,
  *   locked: number[], z: number[], still?: {part: string, z: number[]}}} Face
  */
@@ -185,6 +189,11 @@ export class Session {
     return still.part === "shape" ? [z, stays] : [stays, z];
   }
 
+  /** The handles that stay where they are while others are pulled. */
+  get pinned() {
+    return this.#state.pinned ?? NONE;
+  }
+
   /** Whether there is something to undo. */
   get canUndo() {
     return this.#past.length > 0;
@@ -264,7 +273,7 @@ export class Session {
    * @param {string} name "shape" or "appearance"
    */
   toggleStill(name) {
-    if (!this.hasShape) throw new RangeError(say("no shape", { bundle: this.bundleName }));
+    if (!this.hasShape) throw new RangeError(say("no shape", { model: this.bundleName }));
     const part = PARTS.find((one) => one === name);
     if (!part) throw new RangeError(say("part", { part: String(name), parts: PARTS }));
     const { still, z } = this;
@@ -305,6 +314,71 @@ export class Session {
     const held = new Set(this.held);
     if (!held.delete(name)) held.add(name);
     this.#write({ held });
+  }
+
+  /**
+   * Take a handle, "mouth-left" for example, pull it `by` [dx, dy] pixels of the frame, and let it go.
+   *
+   * The rest of the face follows; pinned handles, locked dimensions and held attributes stay. It is undone as one.
+   * @param {grabbing.Source} source the model's
+   * @param {string} name
+   * @param {[number, number]} by
+   * @param {number} [give] the part of the hand's way that the handle follows
+   * @returns {Promise<number>} how far the handle has stayed behind the hand, in pixels
+   */
+  async grab(source, name, by, give = 1) {
+    const taken = await this.take(source, name, give);
+    for (let step = 0; step < PULL_STEPS; step++) {
+      await this.pull(taken, by);
+      if (taken.change < PULL_SETTLED) break;
+    }
+    this.endGesture();
+    return taken.left;
+  }
+
+  /**
+   * Take a handle into the hand, for `pull`; `endGesture` lets it go.
+   * @param {grabbing.Source} source
+   * @param {string} name
+   * @param {number} [give]
+   * @returns {Promise<grabbing.Grab>}
+   */
+  async take(source, name, give = 1) {
+    grabbing.checkHandle(name);
+    if (this.still?.part === "shape") throw new RangeError(say("still shape", {}));
+    this.endGesture();
+    const free = Array(this.latentSize).fill(true);
+    for (const dimension of this.locked) free[this.dimensions[dimension]] = false;
+    const readings = [...this.held].sort().map((held) => this.#attribute(held).reading);
+    return grabbing.take(source, this.z, name, { pins: this.pinned, free, readings, give });
+  }
+
+  /**
+   * A step of a handle in the hand towards `by`, pixels from where it was taken. A run is undone as one.
+   *
+   * Rejects with a RangeError when something else has changed the face since.
+   * @param {grabbing.Grab} taken
+   * @param {[number, number]} by
+   */
+  async pull(taken, [x, y]) {
+    if (!Number.isFinite(x) || !Number.isFinite(y)) throw new RangeError(say("pull", { x, y }));
+    const before = this.z;
+    if (taken.z !== before) throw new RangeError(say("taken", {}));
+    const z = await taken.step([x, y]);
+    if (this.z !== before) throw new RangeError(say("taken", {}));
+    this.#write({ z }, "grab");
+    taken.z = this.z;
+  }
+
+  /**
+   * Pin a handle, so that it stays where it is while others are pulled, or let it go.
+   * @param {string} name
+   */
+  pin(name) {
+    grabbing.checkHandle(name);
+    const pinned = new Set(this.pinned);
+    if (!pinned.delete(name)) pinned.add(name);
+    this.#write({ pinned });
   }
 
   /**
@@ -533,7 +607,7 @@ export class Session {
   #readStill(still) {
     if (still === undefined || still === null) return null;
     if (!PARTS.includes(still.part) || !Array.isArray(still.z)) throw new RangeError(say("face still", { parts: PARTS }));
-    if (!this.hasShape) throw new RangeError(say("no shape", { bundle: this.bundleName }));
+    if (!this.hasShape) throw new RangeError(say("no shape", { model: this.bundleName }));
     return { part: still.part, z: Float32Array.from(this.#readPoint(still.z)) };
   }
 
@@ -736,7 +810,8 @@ function isSame(a, b) {
     a.locked.size === b.locked.size &&
     [...a.locked].every((dimension) => b.locked.has(dimension)) &&
     String([...(a.held ?? [])].sort()) === String([...(b.held ?? [])].sort()) &&
-    isSameStill(a.still ?? null, b.still ?? null)
+    isSameStill(a.still ?? null, b.still ?? null) &&
+    String([...(a.pinned ?? [])].sort()) === String([...(b.pinned ?? [])].sort())
   );
 }
 

@@ -17,6 +17,7 @@
  * @typedef {"wasm" | "webgpu"} Backend
  * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string, manifest?: Manifest} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number, shape?: Float32Array<ArrayBuffer>}
  *   | {verb: "parts", u: Float32Array<ArrayBuffer>, shape?: Float32Array<ArrayBuffer>}
+ *   | {verb: "fields", u: Float32Array<ArrayBuffer>, n: number}
  *   | {verb: "find", pictures: Float32Array<ArrayBuffer>, shape: [number, number, number, number]}
  *   | {verb: "stop downloads"} | {verb: "fetch encoder"} | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
  *   } Request
@@ -65,6 +66,8 @@ let runtime;
 let decoder;
 /** @type {InferenceSession | undefined} */
 let encoder;
+/** Draws fields alone. @type {Promise<InferenceSession> | undefined} */
+let shaper;
 /** Finds faces. @type {Promise<InferenceSession> | undefined} */
 let finder;
 /** What the encoder is made of, until it is made. @type {Promise<Uint8Array<ArrayBuffer>> | undefined} */
@@ -156,7 +159,7 @@ self.addEventListener("message", (event) => {
 /**
  * @param {Request} request
  * @param {(progress: Progress) => void} report
- * @returns {Promise<{} | Loaded | Decoded | Encoded | Found | Parts | {median: number}>}
+ * @returns {Promise<{} | Loaded | Decoded | Encoded | Found | Parts | {fields: Float32Array} | {median: number}>}
  */
 async function answer(request, report) {
   switch (request.verb) {
@@ -180,6 +183,8 @@ async function answer(request, report) {
       return encode(request.picture, report);
     case "parts":
       return parts(request.u, request.shape);
+    case "fields":
+      return { fields: await fields(request.u, request.n, report) };
     case "find":
       return find(request.pictures, request.shape, report);
     case "time":
@@ -355,6 +360,29 @@ function fetchEncoder(report) {
 async function parts(u, shape) {
   const found = await ready(decoder).run(feeds(u, 1, shape), ["appearance", "field"]);
   return { appearance: await floats(found.appearance), field: await floats(found.field) };
+}
+
+/**
+ * The fields of latents without their faces, where the model has shape; the first call loads the small network for them.
+ * It always runs on WebAssembly: it is too small for a GPU.
+ * @param {Float32Array<ArrayBuffer>} u n * latent_size
+ * @param {number} n
+ * @param {(progress: Progress) => void} report
+ * @returns {Promise<Float32Array>} n * 16 * 16 * 2, in pixels
+ */
+async function fields(u, n, report) {
+  shaper ??= startShaper(report);
+  shaper.catch(() => (shaper = undefined)); // it may be tried again
+  const { field } = await (await shaper).run({ u: tensor(u, [n, described().latent_size]) });
+  return floats(field);
+}
+
+/** @param {(progress: Progress) => void} report */
+async function startShaper(report) {
+  const entry = described().files["shape.onnx"];
+  if (!entry) throw new Failure("This model draws shape and appearance as one, so there is nothing to take hold of.");
+  const content = await new Downloads(report).download(bundleFile("shape.onnx"), entry, "the face's handles");
+  return start(content, "shape.onnx", ["u"], ["field"], "wasm");
 }
 
 /**
