@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangl
 from PIL import Image
 
 import morphing_faces as mf
-from morphing_faces import noise, render
+from morphing_faces import noise, render, warp
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.pictures import enlarge, to_uint8
 
@@ -25,6 +25,7 @@ INK, SOFT, BLUE, ORANGE, GREY = "#222222", "#777777", "#2f6db3", "#d9772b", "#e4
 DPI = 160  # a figure is 8 inches wide at most: 1280 pixels, shown at about 800
 MOST_BYTES = 150_000
 ROWS, STEPS, REACH = 10, 7, 2.5  # the traversal: dimensions, pictures each, how far from 0
+FACES_SHOWN = (3, 10, 17, 27)  # seeds of the faces whose parts are drawn
 SIDE = 7  # the hover square has SIDE x SIDE faces
 
 
@@ -336,6 +337,53 @@ def wall_of(model: mf.Model, latents: list[np.ndarray]) -> np.ndarray:
     return enlarge(to_uint8(model.decode(np.stack(latents))), 2 * model.image_shape[0])
 
 
+def bent_grid(ax: Axes, field: np.ndarray, side: int) -> None:
+    """The lines of a square grid of the mean frame, as a field (16, 16, 2) takes them into the picture."""
+    line = np.linspace(6, side - 7, 13)
+    fine = np.linspace(6, side - 7, 97)
+    for k in line:
+        for points in (np.stack([np.full_like(fine, k), fine], -1), np.stack([fine, np.full_like(fine, k)], -1)):
+            bent = warp.landmarks(field[None], points.astype(np.float32), side)[0]
+            ax.plot(*bent.T, color=BLUE, linewidth=0.9)
+
+
+def parts(model: mf.Model) -> Figure:
+    """A few faces in columns: their appearances, their fields, and the faces."""
+    z = some_faces(model)
+    found, pictures = model.parts(z), model.decode(z)
+    side = model.image_shape[0]
+    mean = np.asarray(model.bundle.manifest["shape"]["landmarks"])
+    figure, axes = plt.subplots(3, len(z), figsize=(6.4, 5.0), gridspec_kw={"wspace": 0.04, "hspace": 0.04})
+    for k in range(len(z)):
+        for row, picture, points in ((0, found.appearance[k], mean), (2, pictures[k], found.landmarks[k])):
+            axes[row, k].imshow(picture, interpolation="bicubic", extent=(-0.5, side - 0.5, side - 0.5, -0.5))
+            axes[row, k].scatter(*points.T, s=1.2, color="white", linewidths=0)
+        bent_grid(axes[1, k], found.field[k], side)
+        for ax in axes[:, k]:
+            ax.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), xticks=[], yticks=[], aspect="equal")
+    for ax, words in zip(axes[:, 0], ("appearance", "field", "face"), strict=True):
+        ax.set_ylabel(words, fontsize=12)
+    return figure
+
+
+def mixed(model: mf.Model) -> Figure:
+    """The appearance of each of a few faces, in rows, on the shape of each, in columns."""
+    z = some_faces(model)
+    count = len(z)
+    sheet = wall(model.decode(np.repeat(z, count, 0), shape=np.tile(z, (count, 1))), count, 128)
+    figure, ax = plt.subplots(figsize=(5.4, 5.6))
+    show(ax, sheet)
+    ax.set(xticks=[], yticks=[])
+    ax.set_xlabel("shape", fontsize=12)
+    ax.set_ylabel("appearance", fontsize=12)
+    return figure
+
+
+def some_faces(model: mf.Model) -> np.ndarray:
+    """Latents of four faces, the first of the seeds at which the page begins."""
+    return np.concatenate([model.sample(1, seed) for seed in FACES_SHOWN])
+
+
 def save_faces(figure: Figure, path: Path) -> None:
     """Write a WebP, in which faces keep their colours, and say so."""
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12, facecolor="white", pil_kwargs={"quality": 85})
@@ -390,8 +438,10 @@ def main() -> None:
     save_faces(hover_square(model), arguments.out / "hover-square.webp")
     if model.has_shape:
         save_faces(pulls(model), arguments.out / "grab.webp")
+        save_faces(parts(model), arguments.out / "parts.webp")
+        save_faces(mixed(model), arguments.out / "mixed.webp")
     else:
-        print(f"grab.webp is left as it is: {model.name} has no shape")
+        print(f"the figures of shape are left as they are: {model.name} has none")
 
 
 if __name__ == "__main__":
