@@ -38,11 +38,17 @@ PACKAGES = {
     "gifenc": ("dist/gifenc.esm.js", "LICENSE.md"),
     # Writes films as MP4 and WebM; the page asks for it when the first film is made.
     "mediabunny": ("dist/bundles/mediabunny.min.mjs", "LICENSE"),
+    # Checks what came over plain HTTP, where browsers have no crypto.subtle.
+    "js-sha256": ("build/sha256.min.mjs", "LICENSE.txt"),
 }
 # This npm package carries no licence file; the Python package of the same release does.
 NOTICES = {"onnxruntime-web": ("onnxruntime", ("LICENSE", "ThirdPartyNotices.txt"))}
-# tsc wants types beside the module: gifenc comes without, those of mediabunny are 6,000 lines.
-TYPES = {"gifenc": HERE / "scripts" / "gifenc.esm.d.ts", "mediabunny": HERE / "scripts" / "mediabunny.min.d.mts"}
+# tsc wants types beside the module: gifenc comes without, those of mediabunny are 6,000 lines, js-sha256's lie elsewhere.
+TYPES = {
+    "gifenc": HERE / "scripts" / "gifenc.esm.d.ts",
+    "mediabunny": HERE / "scripts" / "mediabunny.min.d.mts",
+    "js-sha256": HERE / "scripts" / "sha256.min.d.mts",
+}
 BROTLI = {"quality": 11, "lgwin": 24}
 
 

@@ -339,3 +339,15 @@ def test_the_twins_grab_alike(visit: Visit, serve: Serve, shaped_bundle: Path, s
         with pytest.raises(UserError) as caught:
             wrong()
         assert said.lower() == str(caught.value).lower()
+
+
+def test_a_shape_that_is_kept_still_cannot_be_pulled(shaped_bundle: Path) -> None:
+    session = Session(mf.load(shaped_bundle), seed=3)
+    session.toggle_still("appearance")
+    session.grab("mouth-left", (0.5, 0))
+    session.toggle_still("shape")  # the two change places
+    places = session.handles
+    with pytest.raises(UserError, match="the shape is kept still, so nothing can be pulled"):
+        session.grab("mouth-left", (1, 0))
+    session.shuffle()
+    assert session.handles == places, "the handles are those of the shape that stays"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +203,21 @@ def test_an_encoder_that_does_not_come_is_told_and_tried_again(visit: Visit, add
     hand.click("#inside-retry")
     wait_for_plot(hand, "inside-codes")
     assert not hand["#inside-retry"].is_visible()
+    assert hand["#inside-state"].inner_text() == ""
+
+
+def test_an_encoder_that_stops_coming_is_told_and_tried_again(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address, allow=("ERR_FAILED", "ERR_ABORTED"))
+    held: list[Any] = []
+    hand.page.route("**/encoder.onnx*", lambda route: held.append(route))  # noqa: PLW0108 (a built-in cannot be marked)
+    hand.page.clock.install()
+    open_step(hand, "encoder")
+    until(lambda: hand.page.evaluate("1") and held, "the encoder is asked for")
+    hand.page.clock.fast_forward(31_000)
+    hand.says("Nothing has come for 30 seconds", "#inside-state")
+    hand.page.unroute("**/encoder.onnx*")
+    hand.click("#inside-retry")
+    wait_for_plot(hand, "inside-codes")
     assert hand["#inside-state"].inner_text() == ""
 
 

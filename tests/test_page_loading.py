@@ -137,11 +137,6 @@ def test_a_polite_page_instead_of_the_list_of_models_is_told(visit: Visit, addre
     )
 
 
-def test_files_that_cannot_be_checked_are_told(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address, script="Object.defineProperty(crypto, 'subtle', { value: undefined })")
-    assert "could not be checked" in hand["#engine"].inner_text()
-
-
 def test_changing_models_while_a_film_is_recorded_saves_the_film(visit: Visit, address: str) -> None:
     hand = open_page(visit, address)
     hand["#film-format"].select_option("gif")

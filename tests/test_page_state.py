@@ -6,13 +6,16 @@ import base64
 import io
 import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+import morphing_faces as mf
 from conftest import FIRST_SEED
-from hand import PHONE, Hand, Visit, centre, follow, open_page, pick, picture_file, row, until
+from hand import PHONE, Hand, Serve, Visit, centre, follow, open_page, pick, picture_file, pixels, row, until
+from morphing_faces.pictures import to_uint8
 
 
 def test_undo_brings_back_seed_range_and_held_too(hand: Hand) -> None:
@@ -228,3 +231,65 @@ def test_a_row_shows_the_faces_of_this_face_and_no_other(hand: Hand) -> None:
         strip,
     )
     assert re.search("stale", classes), "the faces of the one before are faded at once"
+
+
+# --- shape and appearance
+
+
+def drawn(hand: Hand) -> np.ndarray:
+    """The face on the screen as it was decoded, (height, width, 3)."""
+    hand.at_rest()
+    found = hand.page.evaluate(
+        """async () => {
+          const [z, shape] = morphingFaces.session.parts();
+          return Array.from(await morphingFaces.model.decode(z, 1, shape));
+        }"""
+    )
+    return np.array(found, float).reshape(*hand.page.evaluate("morphingFaces.model.imageShape.slice(0, 2)"), 4)[..., :3]
+
+
+def test_two_locks_keep_the_shape_or_the_appearance(visit: Visit, serve: Serve, shaped_bundle: Path) -> None:
+    model = mf.load(shaped_bundle)
+    hand = open_page(visit, serve(shaped_bundle))
+    first = hand.z
+    hand.click("#lock-shape")
+    assert hand["#lock-shape"].get_attribute("aria-pressed") == "true"
+    before = hand.shown()
+    hand.click("#random")
+    second = hand.z
+    assert not np.array_equal(first, second)
+    assert hand.shown() != before
+    assert np.abs(drawn(hand) - to_uint8(model.decode(second, shape=first))[0]).max() <= 2
+
+    mixed = hand.shown()
+    hand.click("#lock-appearance")  # the two change places: the face looks as before
+    assert [hand[f"#lock-{part}"].get_attribute("aria-pressed") for part in ("shape", "appearance")] == [
+        "false",
+        "true",
+    ]
+    assert hand.shown() == mixed
+    hand.click("#random")
+    assert np.abs(drawn(hand) - to_uint8(model.decode(second, shape=hand.z))[0]).max() <= 2
+    hand.click("#favour")
+    hand["#favourites li"].wait_for()
+    hand.at_rest()
+    changed = pixels(hand, "#face")
+
+    hand.click("#lock-appearance")
+    assert np.abs(drawn(hand) - to_uint8(model.decode(hand.z))[0]).max() <= 2
+    hand.click("#favourites .show")
+    until(lambda: np.abs(pixels(hand, "#face") - changed).max() <= 1, "the favourite has both of its parts")
+    hand.click("#undo")
+    hand.click("#undo")
+    until(lambda: np.abs(pixels(hand, "#face") - changed).max() <= 1, "the step before was letting go")
+    here = "location.href.includes('&appearance=') && location.href"
+    address = until(lambda: hand.page.evaluate(here), "the address holds the part that is still")
+    expected = drawn(hand)
+    hand.page.close()
+    other = open_page(visit, address)
+    assert np.array_equal(drawn(other), expected)
+    assert other["#lock-appearance"].get_attribute("aria-pressed") == "true"
+
+
+def test_a_model_without_shape_has_no_locks(hand: Hand) -> None:
+    assert hand["#parts"].is_hidden()

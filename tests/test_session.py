@@ -374,3 +374,85 @@ def test_an_unreadable_face_file_is_named(session: Session, tmp_path: Path) -> N
     (tmp_path / "noise.json").write_bytes(bytes(range(128, 256)))
     with pytest.raises(ValueError, match="is not valid JSON: it is not UTF-8 text"):
         session.load(tmp_path / "noise.json")
+
+
+# --- shape and appearance
+
+
+@pytest.fixture
+def shaped() -> Session:
+    model: Any = SimpleNamespace(latent_size=40, dimensions=tuple(range(39, 10, -1)), name="toy", has_shape=True)
+    return Session(model, seed=3)
+
+
+def test_a_part_that_is_still_keeps_its_point_while_the_other_goes_on(shaped: Session) -> None:
+    first = shaped.z
+    assert shaped.parts() == (first, None)
+    shaped.toggle_still("shape")
+    shaped.shuffle()
+    shaped.move(0.5, 0.5)
+    appearance, shape = shaped.parts()
+    assert appearance is shaped.z
+    np.testing.assert_array_equal(shape, first)  # type: ignore[arg-type]
+    rows = np.stack([first, shaped.z])
+    appearance, shape = shaped.parts(rows)
+    np.testing.assert_array_equal(appearance, rows)
+    np.testing.assert_array_equal(shape, np.stack([first, first]))  # type: ignore[arg-type]
+    shaped.toggle_still("shape")
+    assert shaped.parts() == (shaped.z, None)
+
+
+def test_asked_for_the_other_part_the_two_change_places_and_the_face_stays(shaped: Session) -> None:
+    shaped.toggle_still("shape")
+    shaped.toggle_lock(3)
+    shaped.shuffle()
+    appearance, shape = shaped.parts()
+    shaped.toggle_still("appearance")
+    for before, now in zip((appearance, shape), shaped.parts(), strict=True):
+        np.testing.assert_array_equal(before, now)  # type: ignore[arg-type]
+    shaped.shuffle()
+    np.testing.assert_array_equal(shaped.parts()[0], appearance)
+    assert not np.array_equal(shaped.parts()[1], shape)  # type: ignore[arg-type]
+
+
+def test_undo_brings_back_what_was_still(shaped: Session) -> None:
+    shaped.toggle_still("appearance")
+    still = shaped.still
+    shaped.toggle_still("appearance")
+    assert shaped.still is None
+    shaped.undo()
+    assert shaped.still is still
+    shaped.undo()
+    assert shaped.still is None
+
+
+def test_a_saved_face_keeps_both_of_its_parts(shaped: Session, tmp_path: Path) -> None:
+    shaped.toggle_still("appearance")
+    shaped.shuffle()
+    before = shaped.parts()
+    shaped.save(tmp_path / "face.json")
+    shaped.shuffle(9)
+    shaped.toggle_still("appearance")
+    shaped.load(tmp_path / "face.json")
+    for expected, found in zip(before, shaped.parts(), strict=True):
+        np.testing.assert_array_equal(found, expected)  # type: ignore[arg-type]
+    face = shaped.to_dict()
+    for still, message in [
+        ({"part": "nose", "z": [0.0] * 40}, "has a still part without a point, or one that is not of shape,appearance"),
+        ({"part": "shape"}, "has a still part without a point"),
+        ([], "has a still part without a point"),
+        ({"part": "shape", "z": [0.0] * 39}, "has 39 coordinates, expected 40"),
+        ({"part": "shape", "z": [math.nan] * 40}, "all finite"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            shaped.from_dict({**face, "still": still})
+    for expected, found in zip(before, shaped.parts(), strict=True):
+        np.testing.assert_array_equal(found, expected)  # type: ignore[arg-type]
+
+
+def test_a_model_without_shape_says_so_and_a_part_that_is_none_is_named(session: Session, shaped: Session) -> None:
+    for ask in (lambda: session.toggle_still("shape"), lambda: session.from_dict({**session.to_dict(), "still": {"part": "shape", "z": [0.0] * 40}})):  # fmt: skip
+        with pytest.raises(UserError, match="the model 'toy' has no shape"):
+            ask()
+    with pytest.raises(UserError, match="part 'nose': must be one of shape,appearance"):
+        shaped.toggle_still("nose")

@@ -111,7 +111,7 @@ def verbs(count: int, dimensions: int, latent_size: int, seed: int) -> list[tupl
 
     def one() -> tuple[str, list[Any]]:
         name = rng.choice(["move"] * 6 + ["walk", "glide"] * 4 + ["undo", "redo", "shuffle", "select", "set", "set z"] * 2
-                          + ["slide", "set_scale", "widen", "toggle_freeze", "toggle_lock"] * 2
+                          + ["slide", "set_scale", "widen", "toggle_freeze", "toggle_lock", "toggle_still"] * 2
                           + ["set_range", "settle", "end_gesture", "again", "seed", "reset", "show", "state"])  # fmt: skip
         z = [
             rng.choice([rng.gauss(0, 1), 1e30]) if rng.random() < 0.001 else rng.gauss(0, 1) for _ in range(latent_size)
@@ -129,6 +129,7 @@ def verbs(count: int, dimensions: int, latent_size: int, seed: int) -> list[tupl
             "widen": [rng.choice([-3, -1, -0.5, 1, 2, 100, 1e5])],
             "glide": [rng.choice([0, 0.1, 0.25, 0.7, 1.5, -1])],
             "toggle_lock": [rng.randint(-1, dimensions)],
+            "toggle_still": [rng.choice(["shape", "appearance", "shape", "nose"])],
             "seed": [rng.choice([0, 9, 2**32 - 1, 2**32, -1])],
         }
         return {"set z": "set", "slide": "set", "seed": "shuffle"}.get(name, name), arguments.get(name, [])
@@ -136,8 +137,8 @@ def verbs(count: int, dimensions: int, latent_size: int, seed: int) -> list[tupl
     return [one() for _ in range(count)]
 
 
-TOY = SimpleNamespace(latent_size=40, dimensions=tuple(range(39, 10, -1)), name="toy")
-TOY_IN_JS = {"latentSize": 40, "dimensions": TOY.dimensions, "name": "toy"}
+TOY = SimpleNamespace(latent_size=40, dimensions=tuple(range(39, 10, -1)), name="toy", has_shape=True)
+TOY_IN_JS = {"latentSize": 40, "dimensions": TOY.dimensions, "name": "toy", "hasShape": True}
 
 
 def test_the_sessions_are_twins(visit: Visit, tiny: str) -> None:
@@ -165,7 +166,9 @@ def test_the_sessions_are_twins(visit: Visit, tiny: str) -> None:
             const bits = Array.from(new Uint32Array(session.z.slice().buffer));
             const { axes, frozen, range, scale, origin, seed, facesDrawn, walkSteps, canUndo, canRedo } = session;
             const locked = [...session.locked].sort((a, b) => a - b);
-            return { returned, said, bits, axes, locked, origin, rest:
+            const bitsOf = (point) => Array.from(new Uint32Array(point.slice().buffer));
+            const still = session.still && [session.still.part, bitsOf(session.still.z)];
+            return { returned, said, bits, axes, locked, origin, still, rest:
               [frozen, range, scale, seed, facesDrawn, walkSteps, session.state.anchors, canUndo, canRedo] };
           });
         }""",
@@ -195,6 +198,8 @@ def test_the_sessions_are_twins(visit: Visit, tiny: str) -> None:
         assert state["bits"] == session.z.view(np.uint32).tolist(), where
         assert (tuple(state["axes"]), state["locked"]) == (session.axes, sorted(session.locked)), where
         assert state["origin"] == (session.origin and list(session.origin)), where
+        still = session.still and [session.still.part, session.still.z.view(np.uint32).tolist()]
+        assert state["still"] == still, where
         counts = [session.seed, session.faces_drawn, session.walk_steps, session.state.anchors]
         rest = [session.frozen, session.range, session.scale, *counts, session.can_undo, session.can_redo]
         assert state["rest"] == rest, where
@@ -229,12 +234,15 @@ def test_a_face_saved_by_one_is_opened_by_the_other(visit: Visit, tiny: str) -> 
     session.set_range(1.75)
     session.toggle_freeze()
     session.toggle_lock(5)
+    session.toggle_still("appearance")
+    session.shuffle()
     face = session.to_dict()
     wrong: list[Any] = [
         {}, None, {**face, "version": 2}, {**face, "bundle": "other"}, {**face, "z": [1]}, {**face, "z": ["1"] * 40},
         {**face, "z": [101.0] * 40}, {**face, "axes": [1, 1]}, {**face, "axes": [0, 29]}, {**face, "axes": [0, 1, 2]},
         {**face, "range": 9}, {**face, "frozen": 1}, {**face, "locked": [3, 3]}, {**face, "locked": 4},
-        {**face, "bundle": "x" * 900},
+        {**face, "bundle": "x" * 900}, {**face, "still": {"part": "nose", "z": face["z"]}}, {**face, "still": [1]},
+        {**face, "still": {"part": "shape", "z": [1]}},
     ]  # fmt: skip
     page = blank(visit, tiny)
     got = page.evaluate(
@@ -701,7 +709,7 @@ def test_a_damaged_encoder_leaves_the_decoder_alive(visit: Visit, tiny: str) -> 
     assert got == [1024, 32]
 
 
-def test_without_a_secure_origin_the_length_is_checked(visit: Visit, tiny: str, tiny_bundle: Path) -> None:
+def test_without_a_secure_origin_files_are_checked_all_the_same(visit: Visit, tiny: str, tiny_bundle: Path) -> None:
     """Plain HTTP from another machine: browsers give neither threads nor crypto.subtle."""
     page = visit("about:blank", allow=("Cross-Origin-Opener-Policy", "favicon.ico"))
 
@@ -718,6 +726,9 @@ def test_without_a_secure_origin_the_length_is_checked(visit: Visit, tiny: str, 
     assert page.evaluate("async () => (await model.decode(new Float32Array(32))).length") == 1024
     page.route("**/decoder.onnx*", partial(_damaged, tiny_bundle / "decoder.onnx", "cut"))
     assert "has 1000 bytes, expected" in str(load(page, "tiny"))
+    page.unroute("**/decoder.onnx*")
+    page.route("**/decoder.onnx*", partial(_damaged, tiny_bundle / "decoder.onnx", "flipped"))
+    assert re.search(r"has SHA-256 \w{12}\.\.\., expected", str(load(page, "tiny")))
 
 
 # --- as plain files

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .errors import UserError, one_line
 from .files import AnyPath, output_file
 from .names import DimensionName
-from .rules import HANDLES, say
+from .rules import HANDLES, PARTS, say
 from .session import Session
 
 
@@ -44,7 +44,8 @@ class Command:
     """A word of the prompt.
 
     ``arguments`` are what follows it, as the help shows them: D is a dimension, X a number, DX and DY pixels, FILE a path,
-    HANDLE a handle of the face, NAME one of the model's attributes, which may have several words. ``action`` does
+    HANDLE a handle of the face, PART the shape or the appearance, NAME one of the model's attributes, which may have several
+    words. ``action`` does
     it and returns what to tell the person, "" for nothing. ``keys`` are the keys of the window, by matplotlib's names;
     where the word takes arguments, they open a line that begins with it. ``others`` are words that mean the same.
     """
@@ -138,6 +139,11 @@ def _lock(view: View, dimension: int) -> str:
     return f"{view.session.dimension_names[dimension].name} {done}"
 
 
+def _keep(view: View, part: str) -> str:
+    view.session.toggle_still(part)
+    return f"{part} stays" if view.session.still else f"{part} moves again"
+
+
 def _scale(view: View, value: float) -> str:
     view.session.set_scale(value)
     return ""
@@ -184,6 +190,7 @@ COMMANDS: dict[str, Command] = {
     "pin": Command("HANDLE", "Let a handle stay while others are pulled, or move again", _pin),
     "scale": Command("X", "Set how unusual the face is: 1 as drawn, 0.1 average, up to 2", _scale),
     "lock": Command("D", "Let no other command move dimension D, or move it again", _lock),
+    "keep": Command("PART", "Keep the shape or the appearance still while the other changes, or let it go", _keep),
     "save": Command("FILE", "Save the face (.json), or its picture (.png)", _save, ("s",)),
     "load": Command("FILE", "Load a face saved before (.json)", _load, ("l",)),
 }
@@ -258,6 +265,10 @@ def parse(line: str, dimensions: int) -> tuple[str, tuple[Any, ...]]:
         if not path:
             raise UserError(f"{name} needs a file: {name} FILE")
         return name, (path,)
+    if wanted == ["PART"]:
+        if rest not in PARTS:
+            raise UserError(f"{name} {_shown(rest)}: must be {' or '.join(f'{name} {part}' for part in PARTS)}")
+        return name, (rest,)
     if wanted[:1] == ["NAME"]:
         text, _, number = rest.rpartition(" ")
         if not text.strip():

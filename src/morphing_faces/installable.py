@@ -24,7 +24,17 @@ PREVIEW = (1200, 630)  # what chats and networks show beside a link
 PREVIEW_FACES = (4, 2)  # columns, rows
 PREVIEW_REACH = 1.2  # how far its outermost faces are from the middle of the hover square
 # What the page needs to start, beside what stands at its top: not the second runtime, not what is used on request.
-LATER = (".onnx", ".jspi.mjs", ".jspi.min.mjs", ".jspi.wasm", "mediabunny.min.mjs", ".txt", ".md", "LICENSE")
+LATER = (
+    ".onnx",
+    ".jspi.mjs",
+    ".jspi.min.mjs",
+    ".jspi.wasm",
+    "mediabunny.min.mjs",
+    "sha256.min.mjs",
+    ".txt",
+    ".md",
+    "LICENSE",
+)
 DRAWN = (".png", ".webp", ".jpg")
 WORKER = "service-worker.js"
 

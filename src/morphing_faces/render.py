@@ -89,9 +89,13 @@ def _samples(model: Model, number: int, seed: int) -> Iterator[np.ndarray]:
         yield to_uint8(model.decode(z))
 
 
-def decode_uint8(model: Model, latents: np.ndarray) -> np.ndarray:
-    """Latents (n, latent_size) -> uint8 pictures; a quarter of the memory of decoding them at once."""
-    parts = [to_uint8(model.decode(latents[first : first + CHUNK])) for first in range(0, len(latents), CHUNK)]
+def decode_uint8(model: Model, latents: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
+    """Latents (n, latent_size) -> uint8 pictures, with ``shape`` as many again; a quarter of the memory of all at once."""
+    parts = [
+        to_uint8(model.decode(latents[part], None if shape is None else shape[part]))
+        for first in range(0, len(latents), CHUNK)
+        for part in (slice(first, first + CHUNK),)
+    ]
     return np.concatenate(parts) if parts else np.empty((0, *model.image_shape), np.uint8)
 
 
@@ -128,7 +132,8 @@ def walk(model: Model, session: Session, steps: int, frames_per_step: int) -> np
         begin = session.z
         session.walk()
         latents.append(begin + eased * (session.z - begin))
-    return decode_uint8(model, np.concatenate(latents))
+    appearance, shape = session.parts(np.concatenate(latents))
+    return decode_uint8(model, appearance, shape)
 
 
 def check_film(frames: int, size: int, rate: float, path: str | os.PathLike[str]) -> None:

@@ -18,6 +18,7 @@ WALK_STEP = 0.5  # the 2014 random walk: one dimension at a time, this far up or
 WALK_LIMIT = 2.5  # it turns back here: beyond, no face is typical
 WALK_TRIES = 200  # steps of the walk that may fall on locked dimensions before one that counts
 SHEET_SIDE = 9  # faces along a side of a sheet that is drawn beforehand
+PARTS = ("shape", "appearance")  # of a face, where the model draws them apart
 UNDO_STEPS = 200  # the oldest are forgotten
 
 WALK_SECONDS = 0.45  # one step of the walk, from standstill to standstill
@@ -77,6 +78,8 @@ MESSAGES = {
     "widen": "widen by {steps} steps: must be a finite number",
     "scale": "scale {value}: must be from {low} to {high}",
     "glide": "glide by {steps}: must be a finite number, 0 or more",
+    "still shape": "the shape is kept still, so nothing can be pulled: let it go first",
+    "part": "part '{part}': must be one of {parts}",
     "handle": "handle '{name}': must be one of {names}",
     "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
     "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
@@ -89,6 +92,7 @@ MESSAGES = {
     "face z": "has {count} coordinates, expected {size}, all finite and from -{limit} to {limit}",
     "face axes": "has axes {axes}, expected two different ones from 0 to {last}",
     "face range": "has range {value}, expected {low} to {high}",
+    "face still": "has a still part without a point, or one that is not of {parts}",
     "face locked": "has locked {locked}, expected different dimensions from 0 to {last}",
 }
 

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .rules import (
     FACE_FORMAT,
     FACE_VERSION,
     GLIDE,
+    PARTS,
     PULL_SETTLED,
     PULL_STEPS,
     RANGE_LIMITS,
@@ -40,6 +42,14 @@ if TYPE_CHECKING:
     from .model import Attribute, Model
 
 FACE_LIMIT = 1 << 20  # bytes of a face's file
+
+
+@dataclass(frozen=True, eq=False)
+class Still:
+    """A part of the face that stays, ``"shape"`` or ``"appearance"``, and the point that it is of, (latent_size,)."""
+
+    part: str
+    z: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +73,12 @@ class State:
     frozen: bool = False
     locked: frozenset[int] = frozenset()
     held: frozenset[str] = frozenset()
+    still: Still | None = None
     pinned: frozenset[str] = frozenset()
 
     def same(self, other: State) -> bool:
         """Whether the two hold the same, every coordinate included."""
-        return all(
-            np.array_equal(getattr(self, field.name), getattr(other, field.name))
-            if field.name == "z"
-            else getattr(self, field.name) == getattr(other, field.name)
-            for field in fields(State)
-        )
+        return all(_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(State))
 
 
 class Session:
@@ -81,7 +87,8 @@ class Session:
     ``z`` is the point in latent space, (latent_size,) float32, not to be written to; ``axes`` the two chosen
     dimensions, numbers into ``model.dimensions``; ``frozen`` whether moves are ignored; ``range`` the latent coordinate
     at the edge of the hover square; ``locked`` the dimensions and ``held`` the attributes that no verb moves. A seed decides the faces that
-    :meth:`shuffle` shows: the first is row 0 of ``model.sample(..., seed)``, then row 1, and so on.
+    :meth:`shuffle` shows: the first is row 0 of ``model.sample(..., seed)``, then row 1, and so on. A face whose shape or
+    appearance is kept ``still`` is drawn from two points: see :meth:`parts`.
 
     Every verb changes the state through one door, :meth:`_write`: it checks the point, leaves locked dimensions where
     they are and remembers what was there before. What is refused raises ``UserError`` and changes nothing.
@@ -94,6 +101,7 @@ class Session:
         self.dimension_names = getattr(model, "dimension_names", None) or names.of([{}] * len(self.dimensions))
         self.bundle_name = model.name
         self.attributes = getattr(model, "attributes", None) or {}
+        self.has_shape = bool(getattr(model, "has_shape", False))
         seed = noise.check_seed(seed)
         self._state = State(_fixed(noise.normal(seed, 0, 1, self.latent_size)[0]), seed, origin=(seed, 0))
         self._past: deque[State] = deque(maxlen=UNDO_STEPS)
@@ -165,6 +173,23 @@ class Session:
         return self._state.held
 
     @property
+    def still(self) -> Still | None:
+        """The part that no verb moves, with its point, or ``None``: shape and appearance are both of ``z``."""
+        return self._state.still
+
+    def parts(self, z: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """The points whose appearance and whose shape a face has, as ``model.decode`` takes them.
+
+        ``z`` is (latent_size,) or (n, latent_size), by default the point that is shown; the shape is ``None``, which means
+        the same point, where nothing is still.
+        """
+        z = self.z if z is None else z
+        if self.still is None:
+            return z, None
+        still = np.broadcast_to(self.still.z, z.shape)
+        return (z, still) if self.still.part == "shape" else (still, z)
+
+    @property
     def pinned(self) -> frozenset[str]:
         """The handles that stay where they are while others are pulled."""
         return self._state.pinned
@@ -215,6 +240,23 @@ class Session:
         self._latent(dimension)
         self._write(locked=self.locked ^ {int(dimension)})
 
+    def toggle_still(self, part: str) -> None:
+        """Keep the face's ``"shape"`` or its ``"appearance"`` still, so that every verb changes the other alone, or let it go.
+
+        Let go, the face has both of ``z``. Asked for the other part than the one that is still, the two change places, and
+        the face looks as before. Raises ``UserError`` where the model has no shape, or there is no such part.
+        """
+        if not self.has_shape:
+            raise UserError(say("no shape", model=self.bundle_name))
+        if part not in PARTS:
+            raise UserError(say("part", part=str(part), parts=list(PARTS)))
+        if self.still is None:
+            self._write(still=Still(part, self.z))
+        elif self.still.part == part:
+            self._write(still=None)
+        else:
+            self._write(masked=False, z=self.still.z, scale=1.0, still=Still(part, self.z))
+
     def knob(self, name: str, amount: float, gesture: str | None = None) -> None:
         """Move an attribute, ``smile`` for example, by ``amount`` standard deviations; the other attributes stay.
 
@@ -244,7 +286,10 @@ class Session:
         """
         self.model.need_shape()
         mean = self.model.mean_landmarks
-        places = grabbing.places(self.model.fields(self.z), mean, self.model.image_shape[0])[0]
+        shape = self.parts()[1]
+        places = grabbing.places(
+            self.model.fields(self.z if shape is None else shape), mean, self.model.image_shape[0]
+        )[0]
         return {name: (float(x), float(y)) for name, (x, y) in zip(grabbing.NAMES, places, strict=True)}
 
     def grab(self, name: str, by: tuple[float, float], give: float = 1.0) -> float:
@@ -267,6 +312,8 @@ class Session:
         """Take a handle into the hand, for :meth:`pull`; :meth:`end_gesture` lets it go. See :meth:`grab`."""
         grabbing.check_handle(name)
         self.model.need_shape()
+        if self.still and self.still.part == "shape":
+            raise UserError(say("still shape"))
         self.end_gesture()
         free = np.ones(self.latent_size)
         free[[self.dimensions[dimension] for dimension in self.locked]] = 0
@@ -323,11 +370,17 @@ class Session:
         self._write(gesture, z=self._with({latent: value}))
 
     def show(
-        self, z: ArrayLike, origin: tuple[int, int] | None = None, scale: float = 1.0, frozen: bool | None = None
-    ) -> None:
-        """Set the whole point, what it set out from, and whether it is frozen (``None``: as it is), as one step."""
+        self, z: ArrayLike, origin: tuple[int, int] | None = None, scale: float = 1.0, frozen: bool | None = None,
+        still: Still | EllipsisType | None = ..., gesture: str | None = None,
+    ) -> None:  # fmt: skip
+        """Set the whole point, what it set out from, whether it is frozen (``None``: as it is), and what is still
+        (``...``: as it is), as one step.
+
+        With a ``gesture``, any word, a run of them with the same word is undone as one.
+        """
         frozen = self.frozen if frozen is None else frozen
-        self._write(z=self._point(z), origin=origin, scale=float(scale), frozen=frozen)
+        still = self.still if isinstance(still, EllipsisType) else still
+        self._write(gesture, z=self._point(z), origin=origin, scale=float(scale), frozen=frozen, still=still)
 
     def set_range(self, value: float) -> None:
         """Set the latent coordinate at the edge of the hover square, from 0.25 to 4. A run of them is undone as one."""
@@ -437,7 +490,8 @@ class Session:
             "frozen": self.frozen,
             "range": self.range,
             "locked": sorted(self.locked),
-            "z": [float(str(value)) for value in self.z],  # the shortest decimals that give the float32 back
+            "z": _decimals(self.z),
+            **({"still": {"part": self.still.part, "z": _decimals(self.still.z)}} if self.still else {}),
         }
 
     def from_dict(self, face: Any) -> None:
@@ -454,9 +508,7 @@ class Session:
         lists = all(isinstance(value, list) for value in (values, axes, locked))
         if not (lists and _is_number(width) and isinstance(frozen, bool)):
             raise UserError(say("face fields"))
-        z = _numbers(values)
-        if len(z) != self.latent_size or not (abs(z) <= COORDINATE_LIMIT).all():
-            raise UserError(say("face z", count=len(z), size=self.latent_size, limit=COORDINATE_LIMIT))
+        z = self._read_point(values)
         last = len(self.dimensions) - 1
         if not (len(axes) == 2 and _different(axes, last)):
             raise UserError(say("face axes", axes=_short(axes), last=last))
@@ -464,7 +516,9 @@ class Session:
             raise UserError(say("face range", value=width, low=RANGE_LIMITS[0], high=RANGE_LIMITS[1]))
         if not _different(locked, last):
             raise UserError(say("face locked", locked=_short(locked), last=last))
+        still = self._read_still(face.get("still"))
         shown: dict[str, Any] = {
+            "still": still,
             "axes": (axes[0], axes[1]),
             "range": float(width),
             "frozen": frozen,
@@ -484,6 +538,21 @@ class Session:
             self.from_dict(face)
         except UserError as error:
             raise UserError(f"{path} {error}") from None
+
+    def _read_point(self, values: list[Any]) -> np.ndarray:
+        z = _numbers(values)
+        if len(z) != self.latent_size or not (abs(z) <= COORDINATE_LIMIT).all():
+            raise UserError(say("face z", count=len(z), size=self.latent_size, limit=COORDINATE_LIMIT))
+        return z
+
+    def _read_still(self, still: Any) -> Still | None:
+        if still is None:
+            return None
+        if not (isinstance(still, dict) and still.get("part") in PARTS and isinstance(still.get("z"), list)):
+            raise UserError(say("face still", parts=list(PARTS)))
+        if not self.has_shape:
+            raise UserError(say("no shape", model=self.bundle_name))
+        return Still(still["part"], _fixed(self._read_point(still["z"]).astype(np.float32)))
 
     # --- inside
 
@@ -588,6 +657,17 @@ class Session:
     def _tell(self) -> None:
         for watcher in self._watchers:
             watcher()
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Still) and isinstance(b, Still):
+        return a.part == b.part and np.array_equal(a.z, b.z)
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+def _decimals(z: np.ndarray) -> list[float]:
+    """The shortest decimals that give each float32 back."""
+    return [float(str(value)) for value in z]
 
 
 def _fixed(z: np.ndarray) -> np.ndarray:

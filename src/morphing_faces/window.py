@@ -266,7 +266,7 @@ class Window:
 
     def save_picture(self, path: Path) -> None:
         """Write the face as a picture of 512 pixels, in the format of the suffix. Raises ``UserError``."""
-        picture = to_uint8(self.model.decode(self.session.z))[0]
+        picture = to_uint8(self.model.decode(*self.session.parts()))[0]
         with atomic_write(path) as temporary:
             save_picture(picture, temporary, FACE)
 
@@ -424,7 +424,9 @@ class Window:
             if self.handles.pull():
                 self._want_frame()
             z = self._moved() if self.moving else self.session.z
-            drawn = self.worker.submit(self.model.decode, z)  # the texts are painted while the face is computed
+            drawn = self.worker.submit(
+                self.model.decode, *self.session.parts(z)
+            )  # the texts are painted while the face is computed
             self._name_things()
             plain = self._paint_labels()
             self.face.marks = self.handles.marks(z)
@@ -483,8 +485,9 @@ class Window:
         self.x_name.text, self.x_name.color = f"{session.dimension_names[first]}  →  {session.get(first):+.2f}", ink
         self.y_name.text, self.y_name.color = f"{session.dimension_names[second]}  →  {session.get(second):+.2f}", ink
         frozen = "frozen: click to unfreeze" if session.frozen else ""
+        still = f"{session.still.part} kept" if session.still else ""
         wide = f"range ±{session.range:.2f}" if session.range != 1 else ""
-        self.state.text, self.state.color = "     ".join(filter(None, (frozen, wide))), ICE
+        self.state.text, self.state.color = "     ".join(filter(None, (frozen, still, wide))), ICE
         self.face.edge = ICE if session.frozen else None
         if self.line is not None:
             self.note.text, self.note.color = f"> {self.line}▏", self.ink
@@ -520,7 +523,7 @@ class Window:
         canvas = self._canvas()
         self.background = canvas.copy()
         if self.face.pixels is None:
-            self.face.show(self.model.decode(self.session.z)[0])
+            self.face.show(self.model.decode(*self.session.parts())[0])
         self._name_things()
         self._paint_on(canvas)
         self._want_frame()

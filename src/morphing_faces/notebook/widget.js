@@ -10,7 +10,7 @@ import { Session } from "../web/session.js";
  * @typedef {import("../web/model.js").Model} PageModel
  * @typedef {import("../web/picture.js").Pixels} Pixels
  * @typedef {Float32Array<ArrayBuffer>} Floats
- * @typedef {{z: Floats, resolve: (pixels: Pixels | null) => void}} Request
+ * @typedef {{z: Floats, shape: Floats | null, resolve: (pixels: Pixels | null) => void}} Request
  * @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void,
  *   send(content: any, callbacks?: any, buffers?: ArrayBuffer[]): void,
  *   on(event: string, callback: (...values: any[]) => void): void,
@@ -59,19 +59,20 @@ class Drawer {
     const last = this.#next ?? this.#drawing;
     if (this.#drawing !== last) this.#drawing?.resolve(null);
     this.#next = this.#drawing = null;
-    if (last) void model.decodeLatest(last.z).then(last.resolve);
+    if (last) void model.decodeLatest(last.z, last.shape).then(last.resolve);
   }
 
   /**
-   * One latent -> its picture, or null when a newer request came before this one could begin.
+   * A face -> its picture, or null when a newer request came before this one could begin.
    * @param {Floats} z
+   * @param {Floats | null} [shape] another point, whose shape the face has
    * @returns {Promise<Pixels | null>}
    */
-  decodeLatest(z) {
-    if (this.#here) return this.#here.decodeLatest(z);
+  decodeLatest(z, shape = null) {
+    if (this.#here) return this.#here.decodeLatest(z, shape);
     return new Promise((resolve) => {
       this.#next?.resolve(null);
-      this.#next = { z, resolve };
+      this.#next = { z, shape, resolve };
       this.#ask();
     });
   }
@@ -80,7 +81,8 @@ class Drawer {
     if (this.#drawing || !this.#next) return;
     this.#drawing = this.#next;
     this.#next = null;
-    this.kernel.send({ verb: "draw" }, undefined, [this.#drawing.z.slice().buffer]);
+    const { z, shape } = this.#drawing;
+    this.kernel.send({ verb: "draw" }, undefined, [z, ...(shape ? [shape] : [])].map((point) => point.slice().buffer));
   }
 
   /** @param {DataView} bytes RGB or grey, height * width * channels */
@@ -217,12 +219,24 @@ export function show(kernel, root, worker) {
   let resting;
   let sent = -Infinity;
 
+  /** @param {string} key */
+  function point(key) {
+    /** @type {DataView} */
+    const bytes = kernel.get(key);
+    return new Float32Array(Uint8Array.from(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)).buffer);
+  }
+
+  /** The part that Python keeps still; only Python's verbs change that. */
+  function still() {
+    const part = /** @type {"shape" | "appearance" | ""} */ (kernel.get("_still_part"));
+    return part ? { part, z: point("_still_z") } : null;
+  }
+
   /** What Python holds. */
   function theirs() {
-    /** @type {DataView} */
-    const bytes = kernel.get("z");
-    const z = new Float32Array(Uint8Array.from(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)).buffer);
-    return { z, axes: /** @type {number[]} */ ([...kernel.get("axes")]), frozen: kernel.get("frozen"), range: kernel.get("range") };
+    const z = point("z");
+    const axes = /** @type {number[]} */ ([...kernel.get("axes")]);
+    return { z, axes, frozen: kernel.get("frozen"), range: kernel.get("range"), still: still() };
   }
 
   /** Take over what Python changed, as one step that can be undone. */
@@ -230,16 +244,16 @@ export function show(kernel, root, worker) {
     const now = theirs();
     if (equal(now, agreed)) return; // what came from here
     agreed = now;
-    const { z, axes, frozen } = now;
+    const { z, axes, frozen, still } = now;
     app.act((session) =>
-      session.restore({ ...session.state, z, axes: [axes[0], axes[1]], frozen, range: now.range, origin: same(z, session.z) ? session.origin : null }),
+      session.restore({ ...session.state, z, axes: [axes[0], axes[1]], frozen, range: now.range, still, origin: same(z, session.z) ? session.origin : null }),
     );
   }
 
   /** Send what the hand did, not too often, the last always. */
   function give() {
-    const { z, axes, frozen, range } = app.session;
-    const now = { z, axes: [...axes], frozen, range };
+    const { z, axes, frozen, range, still } = app.session;
+    const now = { z, axes: [...axes], frozen, range, still };
     clearTimeout(resting);
     resting = setTimeout(() => kernel.send({ verb: "rest" }), REST);
     if (equal(now, agreed)) return;
@@ -271,7 +285,7 @@ export function show(kernel, root, worker) {
   });
   app.on("picture", () => (root.dataset.pictures = String(app.stats.frames)));
 
-  const keys = ["z", "axes", "frozen", "range"];
+  const keys = ["z", "axes", "frozen", "range", "_still_part", "_still_z"];
   for (const key of keys) kernel.on(`change:${key}`, take);
   const heard = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
     if (content.verb === "drawn") drawer.drawn(buffers[0]);
@@ -279,7 +293,8 @@ export function show(kernel, root, worker) {
   };
   kernel.on("msg:custom", heard);
 
-  const shape = { name: manifest.name, latentSize: drawer.latentSize, dimensions: drawer.dimensions };
+  const hasShape = manifest.shape !== undefined;
+  const shape = { name: manifest.name, latentSize: drawer.latentSize, dimensions: drawer.dimensions, hasShape };
   const { state } = new Session(shape, kernel.get("_seed"));
   const begun = Session.from(shape, { ...state, ...agreed, axes: [agreed.axes[0], agreed.axes[1]] });
   app.show(manifest.name, /** @type {any} */ (manifest), begun);
@@ -315,12 +330,16 @@ export function show(kernel, root, worker) {
 }
 
 /**
- * @typedef {{z: Float32Array, axes: readonly number[], frozen: boolean, range: number}} Shown
+ * @typedef {{z: Float32Array, axes: readonly number[], frozen: boolean, range: number,
+ *   still: import("../web/session.js").Still | null}} Shown
  * @param {Shown} a
  * @param {Shown} b
  */
 function equal(a, b) {
-  return a.frozen === b.frozen && a.range === b.range && same(a.axes, b.axes) && same(a.z, b.z);
+  return (
+    a.frozen === b.frozen && a.range === b.range && same(a.axes, b.axes) && same(a.z, b.z) &&
+    a.still?.part === b.still?.part && same(a.still?.z ?? [], b.still?.z ?? [])
+  );
 }
 
 /**

@@ -75,6 +75,8 @@ class FaceWidget(anywidget.AnyWidget):
     _manifest = traitlets.Unicode().tag(sync=True)
     _files = traitlets.List(traitlets.Unicode()).tag(sync=True)
     _seed = traitlets.Int().tag(sync=True)
+    _still_part = traitlets.Unicode().tag(sync=True)
+    _still_z = Point()
     z = Point()
     axes = traitlets.Tuple(traitlets.Int(), traitlets.Int(), default_value=(0, 1)).tag(sync=True)
     frozen = traitlets.Bool(False).tag(sync=True)
@@ -140,7 +142,9 @@ class FaceWidget(anywidget.AnyWidget):
 
     def _follow(self) -> None:
         session = self.session
+        still = session.still
         with self.hold_trait_notifications():
+            self._still_z, self._still_part = (still.z, still.part) if still else (None, "")
             self.z, self.axes, self.frozen, self.range = session.z, session.axes, session.frozen, session.range
 
     @contextlib.contextmanager
@@ -157,8 +161,8 @@ class FaceWidget(anywidget.AnyWidget):
         self._heard = True
         verb = content.get("verb")
         if verb == "draw":
-            z = np.frombuffer(bytes(buffers[0]), "<f4")
-            picture = to_uint8(self.model.decode(z))[0]
+            points = [np.frombuffer(bytes(buffer), "<f4") for buffer in buffers[:2]]
+            picture = to_uint8(self.model.decode(*points))[0]
             self.send({"verb": "drawn"}, buffers=[picture.tobytes()])
         elif verb == "file":
             self._send_part(str(content.get("name")), int(content.get("part", 0)))
@@ -194,7 +198,7 @@ class FaceWidget(anywidget.AnyWidget):
 
     def _picture(self) -> dict[str, Any]:
         file = io.BytesIO()
-        picture = to_uint8(self.model.decode(self.session.z))
+        picture = to_uint8(self.model.decode(*self.session.parts()))
         to_image(enlarge(picture, STILL)[0]).save(file, "PNG")
         return {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "The last face"}
 

@@ -38,6 +38,8 @@ export class App {
   #hand = null;
   /** The point that was last asked to be drawn. @type {Float32Array<ArrayBuffer> | null} */
   #asked = null;
+  /** The part that was kept still then. @type {import("./session.js").Still | null} */
+  #still = null;
   /** What moves the face by itself. @type {Motion | null} */
   #motion = null;
   /** The newest picture of the face. @type {Pixels | null} */
@@ -76,7 +78,8 @@ export class App {
 
   /** What a link needs to know of the model. */
   get shape() {
-    return { name: this.bundle, latentSize: this.session.latentSize, dimensions: this.session.dimensions };
+    const { latentSize, dimensions, hasShape } = this.session;
+    return { name: this.bundle, latentSize, dimensions, hasShape };
   }
 
   /** Whether a face is there and can be moved, if only on the sheet. */
@@ -265,13 +268,14 @@ export class App {
   }
 
   /**
-   * Decode, and count it. @see Model.decode
+   * Decode faces as the person sees them, what is kept still included, and count them. @see Model.decode
    * @param {Float32Array} u
    * @param {number} [n]
    * @returns {Promise<Pixels>}
    */
   async decode(u, n = 1) {
-    const pixels = await this.model.decode(u, n);
+    const [appearance, shape] = this.session.parts(u);
+    const pixels = await this.model.decode(appearance, n, shape);
     this.stats.decodes += n;
     return pixels;
   }
@@ -288,8 +292,8 @@ export class App {
     const z = this.#motion ? this.#motion.now(this.session) : this.session.z;
     if (this.#motion?.over) this.#motion = null;
     const blending = this.#sheet !== null && this.ready;
-    if (z !== this.#asked || blending) {
-      this.#asked = z;
+    if (z !== this.#asked || this.session.still !== this.#still || blending) {
+      [this.#asked, this.#still] = [z, this.session.still];
       void this.attempt(() => this.#draw(z));
     }
     this.#tellAll("change");
@@ -299,9 +303,9 @@ export class App {
   /** @param {Float32Array<ArrayBuffer>} z */
   async #draw(z) {
     const model = this.#model;
-    const sheet = this.#sheet?.holds(z) ? this.#sheet : null;
+    const sheet = this.#sheet?.holds(z) && !this.session.still ? this.#sheet : null;
     if (!model) return sheet ? this.#paint(sheet.draw(z), z) : undefined;
-    const pixels = await model.decodeLatest(z);
+    const pixels = await model.decodeLatest(...this.session.parts(z));
     if (!pixels || model !== this.#model) return;
     this.stats.decodes++;
     const part = (performance.now() - this.#taken) / TAKE_OVER;

@@ -237,7 +237,7 @@ class Detail {
   #buttons = PLACES.map(() => document.createElement("button"));
   /** The dimension whose row is open. @type {number | null} */
   #open = null;
-  /** What the strip shows. @type {{z: Float32Array, dimension: number, reach: number} | null} */
+  /** What the strip shows. @type {{z: Float32Array, still: import("./session.js").Still | null, dimension: number, reach: number} | null} */
   #shown = null;
 
   /**
@@ -335,6 +335,7 @@ class Detail {
     const { app, dimensions } = this;
     const shown = this.#shown;
     if (!shown || shown.dimension !== this.#open || shown.reach !== dimensions.reach) return false;
+    if (shown.still !== app.session.still) return false;
     const own = app.session.dimensions[shown.dimension];
     return z.every((value, k) => value === shown.z[k] || k === own);
   }
@@ -346,7 +347,7 @@ class Detail {
     if (!app.ready || app.moving || dimension === null || this.#isShown(app.session.z)) return null;
     return async () => {
       const { model, session } = app;
-      const { z } = session;
+      const { z, still } = session;
       const { reach } = dimensions;
       const latents = new Float32Array(PLACES.length * z.length);
       PLACES.forEach((place, k) => {
@@ -354,14 +355,14 @@ class Detail {
         latents[k * z.length + session.dimensions[dimension]] = place * reach;
       });
       const pixels = await app.decode(latents, PLACES.length);
-      if (!app.ready || app.model !== model || app.session.z !== z || this.#open !== dimension) return; // the person went on
+      if (!app.ready || app.model !== model || app.session.z !== z || session.still !== still || this.#open !== dimension) return; // the person went on
       const scale = this.#canvas.height / FACE;
       const size = pixels.length / PLACES.length;
       PLACES.forEach((_, k) => {
         const left = (CELL * (k + 0.5) - FACE / 2) * scale;
         paint(this.#canvas, pixels.slice(k * size, (k + 1) * size), model.imageShape, [left, 0, FACE * scale, FACE * scale]);
       });
-      this.#shown = { z, dimension, reach };
+      this.#shown = { z, still, dimension, reach };
       this.#strip.classList.remove("stale");
     };
   }

@@ -2,13 +2,13 @@
 
 import { byId, inside, onClick, stamp } from "./dom.js";
 import * as link from "./link.js";
-import { slerp } from "./morph.js";
+import { between, decoded, isSameFace } from "./morph.js";
 import { paint } from "./picture.js";
 import { onSlide } from "./slider.js";
 
 /**
  * @typedef {import("./app.js").App} App
- * @typedef {{fragment: string, bundle: string, z: Float32Array<ArrayBuffer>, element: HTMLElement, canvas: HTMLCanvasElement,
+ * @typedef {{fragment: string, bundle: string, state: import("./session.js").State, element: HTMLElement, canvas: HTMLCanvasElement,
  *   drawn: boolean}} Favourite
  */
 
@@ -46,7 +46,7 @@ export class Favourites {
   keep() {
     const { app } = this;
     app.act(({ state }) => {
-      if (this.#kept.some(({ z }) => z.every((value, k) => value === state.z[k]))) {
+      if (this.#kept.some((one) => isSameFace(one.state, state))) {
         return app.tell("This face is among your favourites already.");
       }
       const fragment = link.write(state, app.shape);
@@ -112,10 +112,10 @@ export class Favourites {
     const element = stamp("favourite");
     const canvas = inside(element, "canvas", HTMLCanvasElement);
     /** @type {Favourite} */
-    const favourite = { fragment, bundle: this.app.bundle, z: state.z, element, canvas, drawn: false };
+    const favourite = { fragment, bundle: this.app.bundle, state, element, canvas, drawn: false };
     const button = (/** @type {string} */ selector, /** @type {() => void} */ action) =>
       inside(element, selector, HTMLButtonElement).addEventListener("click", action);
-    button(".show", () => this.app.act((session) => session.show(state.z, state.origin, state.scale)));
+    button(".show", () => this.app.act((session) => session.show(state.z, state.origin, state.scale, null, state.still ?? null)));
     button(".remove", () => this.#remove(favourite));
     button(".from", () => this.#choose(favourite, 0));
     button(".to", () => this.#choose(favourite, 1));
@@ -197,7 +197,7 @@ export class Favourites {
     if (!favourite) return null;
     return async () => {
       const { model } = this.app;
-      paint(favourite.canvas, await this.app.decode(favourite.z), model.imageShape);
+      paint(favourite.canvas, await model.decode(...decoded(favourite.state)), model.imageShape);
       favourite.drawn = true;
       this.#show();
     };
@@ -206,14 +206,15 @@ export class Favourites {
   #go() {
     const [from, to] = this.#ends;
     if (!from || !to) return;
-    this.app.act((session) => session.set(slerp(from.z, to.z, this.#slider.valueAsNumber), null, "morph"));
+    const face = between(from.state, to.state, this.#slider.valueAsNumber);
+    this.app.act((session) => session.show(face.z, null, 1, null, face.still, "morph"));
   }
 
   /** All favourites, one after the other, as a film without end. */
   async #record() {
     this.#film.disabled = true;
     try {
-      await this.recorder.save(this.#kept.map(({ z }) => z));
+      await this.recorder.save(this.#kept.map(({ state }) => state));
     } finally {
       this.#film.disabled = false;
     }

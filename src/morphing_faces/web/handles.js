@@ -316,7 +316,8 @@ export class Handles {
     const { source } = app.model;
     if (!source || this.#drag?.taken) return; // the drag knows
     await app.attempt(async () => {
-      const field = await source.fields(pictured.slice(), 1);
+      const shape = this.app.session.parts(pictured)[1] ?? pictured;
+      const field = await source.fields(shape.slice(), 1);
       if (this.shown && app.ready && app.model.source && !this.#drag?.taken) this.#put(places(field, source));
     });
   }

@@ -3,11 +3,12 @@
  *
  * Most faces set out from one of a seed's, or from the average face (`face=average`), with a few coordinates moved, so a
  * link names that face and the moved coordinates, bit for bit; only a face that is far from there carries all of them.
- * Left out is what is usual: face 0, scale 1, axes 0 and 1, range 1, not frozen, nothing locked.
+ * Left out is what is usual: face 0, scale 1, axes 0 and 1, range 1, not frozen, nothing locked. `shape=...` or
+ * `appearance=...` holds all coordinates of the point that this part is of, where it is kept still.
  */
 
 import * as noise from "./noise.js";
-import { COORDINATE_LIMIT, RANGE_LIMITS, SCALE_LIMITS, SEED_LIMIT } from "./rules.js";
+import { COORDINATE_LIMIT, PARTS, RANGE_LIMITS, SCALE_LIMITS, SEED_LIMIT, say } from "./rules.js";
 
 /** What a link calls the face at 0. */
 const AVERAGE = "average";
@@ -18,7 +19,7 @@ let compared = { key: "", z: new Float32Array() };
 
 /**
  * @typedef {import("./session.js").State} State
- * @typedef {{name: string, latentSize: number, dimensions: readonly number[]}} Shape
+ * @typedef {{name: string, latentSize: number, dimensions: readonly number[], hasShape?: boolean}} Shape
  */
 
 /**
@@ -38,6 +39,7 @@ export function write(state, model) {
   if (state.range !== 1) parts.push(`range=${state.range}`);
   if (state.frozen) parts.push("frozen=1");
   if (state.locked.size) parts.push(`locked=${[...state.locked].sort((a, b) => a - b).join(",")}`);
+  if (state.still) parts.push(`${state.still.part}=${toText(floats(state.still.z))}`);
   return parts.join("&");
 }
 
@@ -86,15 +88,18 @@ export function read(fragment, model, usual = 0) {
   const origin = face === AVERAGE ? null : [seed, whole(face, "face", SEED_LIMIT)];
 
   const everything = given.get("z");
-  const z = everything === null ? start(origin, scale, model).slice() : allOf(everything, model);
+  const z = everything === null ? start(origin, scale, model).slice() : allOf(everything, model, "z");
   const changed = given.get("changed");
   if (changed !== null) apply(changed, z, model);
-  if (!z.every((value) => Math.abs(value) <= COORDINATE_LIMIT)) {
+  const part = PARTS.find((key) => given.has(key));
+  if (part && !model.hasShape) throw new RangeError(say("no shape", { model: model.name }));
+  const still = part ? { part, z: allOf(given.get(part) ?? "", model, part) } : null;
+  if (![...z, ...(still?.z ?? [])].every((value) => Math.abs(value) <= COORDINATE_LIMIT)) {
     throw new RangeError(`the link holds coordinates beyond ±${COORDINATE_LIMIT}, or not finite: copy it again`);
   }
   const facesDrawn = origin ? origin[1] + 1 : 0;
   const counts = { facesDrawn, walkSteps: 0, anchors: 0 };
-  return { z, seed, ...counts, origin, scale, axes: [axes[0], axes[1]], range, frozen, locked };
+  return { z, seed, ...counts, origin, scale, axes: [axes[0], axes[1]], range, frozen, locked, still };
 }
 
 /** @param {string} fragment */
@@ -169,11 +174,12 @@ function apply(text, z, model) {
 /**
  * @param {string} text
  * @param {Shape} model
+ * @param {string} key
  */
-function allOf(text, model) {
-  const view = fromText(text, "z");
+function allOf(text, model, key) {
+  const view = fromText(text, key);
   if (view.byteLength !== 4 * model.latentSize) {
-    throw new RangeError(`the link's z=... has ${view.byteLength} bytes, expected ${4 * model.latentSize}: copy it again`);
+    throw new RangeError(`the link's ${key}=... has ${view.byteLength} bytes, expected ${4 * model.latentSize}: copy it again`);
   }
   return Float32Array.from({ length: model.latentSize }, (_, k) => view.getFloat32(4 * k, true));
 }

@@ -1,7 +1,7 @@
 /** A way through several faces and back to the first, as a film without end. */
 
 import { FRAME, Film } from "./film.js";
-import { ease, slerp } from "./morph.js";
+import { between, decoded, ease } from "./morph.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -15,7 +15,7 @@ const LEG = 2500;
  * A film from face to face along the great circles, slow at each, and from the last back to the first: it can be played
  * round and round without a jump, for its last frame is the one before its first.
  * @param {App} app
- * @param {Float32Array<ArrayBuffer>[]} faces two latents or more
+ * @param {import("./morph.js").Face[]} faces two or more
  * @param {Format} format
  * @param {{comment?: string, onProgress?: (part: number) => void}} [options]
  * @returns {Promise<Blob>}
@@ -29,8 +29,8 @@ export async function loop(app, faces, format, { comment, onProgress = () => und
   for (let frame = 0; frame < count; frame++) {
     const at = (frame * length) / count;
     const leg = Math.floor(at / LEG);
-    const z = slerp(faces[leg], faces[(leg + 1) % faces.length], ease(at / LEG - leg));
-    film.add(await app.decode(z), at);
+    const face = between(faces[leg], faces[(leg + 1) % faces.length], ease(at / LEG - leg));
+    film.add(await app.model.decode(...decoded(face)), at);
     onProgress((0.8 * frame) / count);
   }
   return film.encode({ length, comment, onProgress: (part) => onProgress(0.8 + 0.2 * part) });

@@ -225,7 +225,7 @@ async function open(name, fragment) {
 function begin(name, manifest, fragment) {
   const { latent_size: latentSize, dimensions: described } = manifest;
   const dimensions = described.map(({ latent }) => latent);
-  const shape = { name, latentSize, dimensions, attributes: attributesOf(manifest) };
+  const shape = { name, latentSize, dimensions, attributes: attributesOf(manifest), hasShape: manifest.shape !== undefined };
   const left = sessions.get(name);
   const linked = readLink(fragment, shape, index?.seed ?? 0);
   if (left && linked) left.restore(linked);
@@ -325,8 +325,7 @@ function reason(error) {
 function showEngine() {
   const { backend, threads } = app.model;
   const words = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
-  const unchecked = crypto.subtle ? "" : " Files could not be checked against their hashes, for this page came by plain HTTP.";
-  byId("engine", HTMLElement).textContent = `Running on ${words}.${unchecked}`;
+  byId("engine", HTMLElement).textContent = `Running on ${words}.`;
 }
 
 /**

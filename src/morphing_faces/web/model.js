@@ -148,7 +148,10 @@ class Engine {
       let stalls;
       const heard = () => {
         clearTimeout(stalls);
-        stalls = setTimeout(() => reject(new Error(STALLED)), STALL);
+        stalls = setTimeout(() => {
+          reject(new Error(STALLED));
+          this.ask({ verb: "stop downloads" }).catch(() => undefined); // or the next try would wait for this one
+        }, STALL);
       };
       heard();
       const progress = (/** @type {Progress} */ said) => {
@@ -245,19 +248,22 @@ export class Model {
    * Latents -> pictures, all of them. Requests of `decodeLatest` go between its batches.
    * @param {Float32Array} u n * latentSize
    * @param {number} [n]
+   * @param {Float32Array | null} [shape] of as many points, where the shape is of others than `u`
    * @returns {Promise<Pixels>} n * height * width * 4, RGBA, opaque
    */
-  async decode(u, n = 1) {
+  async decode(u, n = 1, shape = null) {
     this.#check(u, n);
+    if (shape) this.#check(shape, n);
     const [height, width] = this.imageShape;
     const pixels = new Uint8ClampedArray(n * height * width * 4);
     /** @type {Promise<void>[]} */
     const parts = [];
     for (let first = 0; first < n; first += BATCH) {
       const count = Math.min(BATCH, n - first);
-      const part = u.slice(first * this.latentSize, (first + count) * this.latentSize);
+      const rows = /** @type {const} */ ([first * this.latentSize, (first + count) * this.latentSize]);
+      const [part, others] = [u.slice(...rows), shape?.slice(...rows)];
       parts.push(
-        this.#enqueue(async () => pixels.set(await this.#decodeNow(part, count), first * height * width * 4)),
+        this.#enqueue(async () => pixels.set(await this.#decodeNow(part, count, others), first * height * width * 4)),
       );
     }
     await Promise.all(parts);
@@ -267,15 +273,17 @@ export class Model {
   /**
    * One latent -> its picture, or null when a newer request came before this one could begin.
    * @param {Float32Array} u latentSize
+   * @param {Float32Array | null} [shape] another point, whose shape the face has
    * @returns {Promise<Pixels | null>}
    */
-  decodeLatest(u) {
+  decodeLatest(u, shape = null) {
     this.#check(u, 1);
-    const latent = u.slice();
+    if (shape) this.#check(shape, 1);
+    const [latent, other] = [u.slice(), shape?.slice()];
     return new Promise((resolve, reject) => {
       this.#newest?.drop();
       this.#newest = {
-        run: () => this.#decodeNow(latent, 1).then(resolve, reject),
+        run: () => this.#decodeNow(latent, 1, other).then(resolve, reject),
         drop: () => resolve(null),
       };
       this.#pump();
@@ -302,12 +310,14 @@ export class Model {
   /**
    * A face in parts: its appearance in the mean frame and the field that leads there. For models with shape.
    * @param {Float32Array} u latentSize
+   * @param {Float32Array | null} [shape] another point, whose shape the face has
    * @returns {Promise<import("./follow.js").Parts>}
    */
-  async parts(u) {
+  async parts(u, shape = null) {
     this.#check(u, 1);
-    const latent = u.slice();
-    const { appearance, field } = await this.#enqueue(() => this.#ask({ verb: "parts", u: latent }));
+    if (shape) this.#check(shape, 1);
+    const [latent, other] = [u.slice(), shape?.slice()];
+    const { appearance, field } = await this.#enqueue(() => this.#ask({ verb: "parts", u: latent, shape: other }));
     const [height, width, channels] = this.imageShape;
     return { appearance, field, n: Math.sqrt(field.length / 2), height, width, channels };
   }
@@ -365,10 +375,11 @@ export class Model {
   /**
    * @param {Floats} u
    * @param {number} n
+   * @param {Floats} [shape]
    * @returns {Promise<Pixels>}
    */
-  async #decodeNow(u, n) {
-    return (await this.#ask({ verb: "decode", u, n })).pixels;
+  async #decodeNow(u, n, shape) {
+    return (await this.#ask({ verb: "decode", u, n, shape })).pixels;
   }
 
   /**

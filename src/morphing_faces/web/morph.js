@@ -28,6 +28,52 @@ export function slerp(a, b, t) {
 }
 
 /**
+ * What makes a face: its point, and what is kept still of another.
+ * @typedef {Pick<import("./session.js").State, "z" | "still">} Face
+ */
+
+/**
+ * The face at `t` between two, each of whose parts goes its own way.
+ * @param {Face} a
+ * @param {Face} b
+ * @param {number} t from 0 to 1
+ * @returns {{z: Float32Array<ArrayBuffer>, still: import("./session.js").Still | null}}
+ */
+export function between(a, b, t) {
+  const [[from, fromShape], [to, toShape]] = [points(a), points(b)];
+  const z = slerp(from, to, t);
+  return { z, still: a.still || b.still ? { part: "shape", z: slerp(fromShape, toShape, t) } : null };
+}
+
+/**
+ * The points whose appearance and whose shape a face has.
+ * @param {Face} face
+ */
+function points({ z, still }) {
+  if (!still) return [z, z];
+  return still.part === "shape" ? [z, still.z] : [still.z, z];
+}
+
+/**
+ * What `Model.decode` takes to draw a face.
+ * @param {Face} face
+ * @returns {[Float32Array<ArrayBuffer>, number, Float32Array<ArrayBuffer> | null]}
+ */
+export function decoded(face) {
+  const [appearance, shape] = points(face);
+  return [appearance, 1, face.still ? shape : null];
+}
+
+/**
+ * Whether two faces look the same, to the bit.
+ * @param {Face} a
+ * @param {Face} b
+ */
+export function isSameFace(a, b) {
+  return points(a).every((point, part) => point.every((value, k) => value === points(b)[part][k]));
+}
+
+/**
  * Slow at both ends, for films and for steps of a walk.
  * @param {number} t from 0 to 1
  */

@@ -302,7 +302,7 @@ export class PhotoDialog {
     const { encoded } = this;
     if (!encoded) return;
     this.app.act((session) => {
-      session.show(encoded.z, session.origin, 1, true); // held: the way back over the face must not change it at once
+      session.show(encoded.z, session.origin, 1, true, null); // held: the way back over the face must not change it at once
     });
     const photograph = this.#photograph;
     if (photograph) void this.app.attempt(() => this.onUsed(photograph, this.#leftAndRight, encoded.z));

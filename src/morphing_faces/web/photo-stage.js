@@ -89,9 +89,10 @@ export class PhotoStage {
     const view = this.#view;
     if (!view || !pictured) return;
     const own = this.#own;
-    const itself = own !== null && pictured.every((value, k) => value === own[k]);
+    const { session } = this.app;
+    const itself = own !== null && !session.still && pictured.every((value, k) => value === own[k]);
     try {
-      const parts = itself ? view.own : await model.parts(pictured);
+      const parts = itself ? view.own : await model.parts(...session.parts(pictured));
       if (view !== this.#view) return;
       view.move(parts);
       this.shown = pictured;

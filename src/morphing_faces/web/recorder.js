@@ -49,7 +49,7 @@ export class Recorder {
 
   /**
    * Save a film that goes from face to face and back to the first, without end.
-   * @param {Float32Array<ArrayBuffer>[]} faces two latents or more
+   * @param {import("./morph.js").Face[]} faces two or more
    */
   async save(faces) {
     const { app } = this;

@@ -19,6 +19,7 @@ export const WALK_STEP = 0.5;
 export const WALK_LIMIT = 2.5;
 export const WALK_TRIES = 200;
 export const SHEET_SIDE = 9;
+export const PARTS = /** @type {const} */ (["shape", "appearance"]);
 export const UNDO_STEPS = 200;
 export const WALK_SECONDS = 0.45;
 export const GLIDE_SECONDS = 4.0;
@@ -124,6 +125,8 @@ export const MESSAGES = {
   "widen": "widen by {steps} steps: must be a finite number",
   "scale": "scale {value}: must be from {low} to {high}",
   "glide": "glide by {steps}: must be a finite number, 0 or more",
+  "still shape": "the shape is kept still, so nothing can be pulled: let it go first",
+  "part": "part '{part}': must be one of {parts}",
   "handle": "handle '{name}': must be one of {names}",
   "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
   "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
@@ -136,6 +139,7 @@ export const MESSAGES = {
   "face z": "has {count} coordinates, expected {size}, all finite and from -{limit} to {limit}",
   "face axes": "has axes {axes}, expected two different ones from 0 to {last}",
   "face range": "has range {value}, expected {low} to {high}",
+  "face still": "has a still part without a point, or one that is not of {parts}",
   "face locked": "has locked {locked}, expected different dimensions from 0 to {last}"
 };
 

@@ -10,6 +10,7 @@ import {
   FACE_FORMAT,
   FACE_VERSION,
   GLIDE,
+  PARTS,
   PULL_SETTLED,
   PULL_STEPS,
   RANGE_LIMITS,
@@ -29,7 +30,12 @@ import {
 /**
  * What a session needs of a model: `dimensions` are the latent indices of the interesting dimensions.
  * @typedef {{name: string, latentSize: number, dimensions: readonly number[],
- *   attributes?: Readonly<Record<string, Attribute>>}} Shape
+ *   attributes?: Readonly<Record<string, Attribute>>, hasShape?: boolean}} Shape
+ */
+
+/**
+ * A part of the face that stays, and the point that it is of, (latentSize,).
+ * @typedef {{part: typeof PARTS[number], z: Float32Array<ArrayBuffer>}} Still
  */
 
 /**
@@ -40,9 +46,10 @@ import {
  * `walkSteps` and `anchors` count what was taken of the seed's endless rows.
  * @typedef {{z: Float32Array<ArrayBuffer>, seed: number, facesDrawn: number, walkSteps: number, anchors: number,
  *   origin: readonly [number, number] | null, scale: number, axes: readonly [number, number], range: number,
- *   frozen: boolean, locked: ReadonlySet<number>, held?: ReadonlySet<string>, pinned?: ReadonlySet<string>}} State
+ *   frozen: boolean, locked: ReadonlySet<number>, held?: ReadonlySet<string>, pinned?: ReadonlySet<string>,
+ *   still?: Still | null}} State
  * @typedef {{format: string, version: number, bundle: string, axes: number[], frozen: boolean, range: number,
- *   locked: number[], z: number[]}} Face
+ *   locked: number[], z: number[], still?: {part: string, z: number[]}}} Face
  */
 
 /**
@@ -72,6 +79,7 @@ export class Session {
     this.dimensions = model.dimensions;
     this.bundleName = model.name;
     this.attributes = model.attributes ?? {};
+    this.hasShape = model.hasShape ?? false;
     noise.checkSeed(seed);
     this.#state = {
       z: noise.normal(seed, 0, 1, this.latentSize),
@@ -162,6 +170,25 @@ export class Session {
     return this.#state.held ?? NONE;
   }
 
+  /** The part that no verb moves, with its point, or `null`: shape and appearance are both of `z`. */
+  get still() {
+    return this.#state.still ?? null;
+  }
+
+  /**
+   * The points whose appearance and whose shape a face has; the shape is `null`, which means the same point, where
+   * nothing is still.
+   * @param {Float32Array} [z] n points, by default the one that is shown
+   * @returns {[Float32Array, Float32Array | null]}
+   */
+  parts(z = this.z) {
+    const { still } = this;
+    if (!still) return [z, null];
+    const stays = new Float32Array(z.length);
+    for (let first = 0; first < z.length; first += this.latentSize) stays.set(still.z, first);
+    return still.part === "shape" ? [z, stays] : [stays, z];
+  }
+
   /** The handles that stay where they are while others are pulled. */
   get pinned() {
     return this.#state.pinned ?? NONE;
@@ -239,6 +266,23 @@ export class Session {
   }
 
   /**
+   * Keep the face's shape or its appearance still, so that every verb changes the other alone, or let it go.
+   *
+   * Let go, the face has both of `z`. Asked for the other part than the one that is still, the two change places, and the
+   * face looks as before.
+   * @param {string} name "shape" or "appearance"
+   */
+  toggleStill(name) {
+    if (!this.hasShape) throw new RangeError(say("no shape", { model: this.bundleName }));
+    const part = PARTS.find((one) => one === name);
+    if (!part) throw new RangeError(say("part", { part: String(name), parts: PARTS }));
+    const { still, z } = this;
+    if (!still) this.#write({ still: { part, z } });
+    else if (still.part === part) this.#write({ still: null });
+    else this.#write({ z: still.z, scale: 1, still: { part, z } }, null, false);
+  }
+
+  /**
    * Move an attribute by `amount` standard deviations; the other attributes stay. Works while frozen, too.
    *
    * With a `gesture`, any word, a run of them with the same word is undone as one.
@@ -297,9 +341,11 @@ export class Session {
    * @param {grabbing.Source} source
    * @param {string} name
    * @param {number} [give]
+   * @returns {Promise<grabbing.Grab>}
    */
-  take(source, name, give = 1) {
+  async take(source, name, give = 1) {
     grabbing.checkHandle(name);
+    if (this.still?.part === "shape") throw new RangeError(say("still shape", {}));
     this.endGesture();
     const free = Array(this.latentSize).fill(true);
     for (const dimension of this.locked) free[this.dimensions[dimension]] = false;
@@ -367,14 +413,17 @@ export class Session {
   }
 
   /**
-   * Set the whole point, what it set out from, and whether it is frozen (`null`: as it is), as one step.
+   * Set the whole point, what it set out from, whether it is frozen (`null`: as it is), and what is still (left out: as it
+   * is), as one step. With a `gesture`, any word, a run of them with the same word is undone as one.
    * @param {ArrayLike<number>} z
    * @param {readonly [number, number] | null} [origin]
    * @param {number} [scale]
    * @param {boolean | null} [frozen]
+   * @param {Still | null} [still]
+   * @param {string | null} [gesture]
    */
-  show(z, origin = null, scale = 1, frozen = null) {
-    this.#write({ z: this.#point(z), origin, scale, frozen: frozen ?? this.frozen });
+  show(z, origin = null, scale = 1, frozen = null, still = this.still, gesture = null) {
+    this.#write({ z: this.#point(z), origin, scale, frozen: frozen ?? this.frozen, still }, gesture);
   }
 
   /**
@@ -511,6 +560,7 @@ export class Session {
       range: this.range,
       locked: [...this.locked].sort((a, b) => a - b),
       z: Array.from(this.z, shortest),
+      ...(this.still ? { still: { part: this.still.part, z: Array.from(this.still.z, shortest) } } : {}),
     };
   }
 
@@ -529,17 +579,36 @@ export class Session {
     const { z: values, axes, range, frozen, locked = [] } = face;
     const lists = [values, axes, locked].every(Array.isArray);
     if (!lists || typeof range !== "number" || typeof frozen !== "boolean") throw new RangeError(say("face fields", {}));
-    const z = Float64Array.from(values, (value) => (typeof value === "number" ? value : NaN));
-    if (z.length !== this.latentSize || !z.every(isWithin)) {
-      const [count, size, limit] = [z.length, this.latentSize, COORDINATE_LIMIT];
-      throw new RangeError(say("face z", { count, size, limit }));
-    }
+    const z = this.#readPoint(values);
     const last = this.dimensions.length - 1;
     if (axes.length !== 2 || !different(axes, last)) throw new RangeError(say("face axes", { axes: short(axes), last }));
     const [low, high] = RANGE_LIMITS;
     if (!(range >= low && range <= high)) throw new RangeError(say("face range", { value: range, low, high }));
     if (!different(locked, last)) throw new RangeError(say("face locked", { locked: short(locked), last }));
-    this.#write({ z, scale: 1, axes: [axes[0], axes[1]], range, frozen, locked: new Set(locked) }, null, false);
+    const still = this.#readStill(face.still);
+    const shown = { axes: /** @type {const} */ ([axes[0], axes[1]]), range, frozen, locked: new Set(locked), still };
+    this.#write({ z, scale: 1, ...shown }, null, false);
+  }
+
+  /** @param {unknown[]} values */
+  #readPoint(values) {
+    const z = Float64Array.from(values, (value) => (typeof value === "number" ? value : NaN));
+    if (z.length !== this.latentSize || !z.every(isWithin)) {
+      const [count, size, limit] = [z.length, this.latentSize, COORDINATE_LIMIT];
+      throw new RangeError(say("face z", { count, size, limit }));
+    }
+    return z;
+  }
+
+  /**
+   * @param {any} still
+   * @returns {Still | null}
+   */
+  #readStill(still) {
+    if (still === undefined || still === null) return null;
+    if (!PARTS.includes(still.part) || !Array.isArray(still.z)) throw new RangeError(say("face still", { parts: PARTS }));
+    if (!this.hasShape) throw new RangeError(say("no shape", { model: this.bundleName }));
+    return { part: still.part, z: Float32Array.from(this.#readPoint(still.z)) };
   }
 
   // --- inside
@@ -741,8 +810,18 @@ function isSame(a, b) {
     a.locked.size === b.locked.size &&
     [...a.locked].every((dimension) => b.locked.has(dimension)) &&
     String([...(a.held ?? [])].sort()) === String([...(b.held ?? [])].sort()) &&
+    isSameStill(a.still ?? null, b.still ?? null) &&
     String([...(a.pinned ?? [])].sort()) === String([...(b.pinned ?? [])].sort())
   );
+}
+
+/**
+ * @param {Still | null} a
+ * @param {Still | null} b
+ */
+function isSameStill(a, b) {
+  if (!a || !b) return a === b;
+  return a.part === b.part && a.z.every((value, k) => value === b.z[k]);
 }
 
 /**

@@ -1,7 +1,8 @@
 /** The buttons under the face. */
 
-import { inside, onClick } from "./dom.js";
+import { byId, inside, onClick } from "./dom.js";
 import { Glide, Walk } from "./motion.js";
+import { PARTS } from "./rules.js";
 
 /** @typedef {import("./app.js").App} App */
 
@@ -11,6 +12,7 @@ export class Tools {
   #freeze = onClick("freeze", () => this.app.act((session) => session.toggleFreeze()));
   #walk = onClick("walk", () => this.toggle(Walk));
   #glide = onClick("glide", () => this.toggle(Glide));
+  #locks = PARTS.map((part) => onClick(`lock-${part}`, () => this.app.act((session) => session.toggleStill(part))));
 
   /** @param {App} app */
   constructor(app) {
@@ -43,6 +45,8 @@ export class Tools {
     // Not "disabled": the keyboard's focus would be lost with the last step.
     this.#undo.setAttribute("aria-disabled", String(!session.canUndo));
     this.#redo.setAttribute("aria-disabled", String(!session.canRedo));
+    byId("parts", HTMLElement).hidden = !session.hasShape;
+    PARTS.forEach((part, k) => this.#locks[k].setAttribute("aria-pressed", String(session.still?.part === part)));
     this.#freeze.setAttribute("aria-pressed", String(session.frozen));
     inside(this.#freeze, "span", HTMLElement).textContent = session.frozen ? "Release" : "Hold";
     for (const [button, kind, words, icon] of /** @type {const} */ ([

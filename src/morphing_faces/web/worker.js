@@ -15,11 +15,11 @@
  *   dimensions: Dimension[], files: Record<string, FileEntry>, [key: string]: any}} Manifest
  * @typedef {{loaded: number, total: number, what: string}} Progress bytes, and in words what they are
  * @typedef {"wasm" | "webgpu"} Backend
- * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string, manifest?: Manifest} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number}
- *   | {verb: "parts", u: Float32Array<ArrayBuffer>}
+ * @typedef {{verb: "wake", backend: Backend} | {verb: "load", base: string, manifest?: Manifest} | {verb: "decode", u: Float32Array<ArrayBuffer>, n: number, shape?: Float32Array<ArrayBuffer>}
+ *   | {verb: "parts", u: Float32Array<ArrayBuffer>, shape?: Float32Array<ArrayBuffer>}
  *   | {verb: "fields", u: Float32Array<ArrayBuffer>, n: number}
  *   | {verb: "find", pictures: Float32Array<ArrayBuffer>, shape: [number, number, number, number]}
- *   | {verb: "fetch encoder"} | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
+ *   | {verb: "stop downloads"} | {verb: "fetch encoder"} | {verb: "encode", picture: Float32Array<ArrayBuffer>} | {verb: "time", u: Float32Array<ArrayBuffer>, runs: number}
  *   } Request
  * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
  * @typedef {{appearance: Float32Array<ArrayBuffer>, field: Float32Array<ArrayBuffer>}} Parts
@@ -82,6 +82,9 @@ let awake;
 
 // --- files
 
+/** Ends the downloads that are under way. */
+let coming = new AbortController();
+
 /** Downloads and checks files, and reports the sum of what has come of all of them. */
 class Downloads {
   #sum = { loaded: 0, total: 0 };
@@ -121,7 +124,7 @@ class Downloads {
       throw new Failure(`${title} at ${address} has ${size} bytes, expected ${entry.bytes}. ${RELOAD}`);
     }
     const hash = await sha256(content);
-    if (hash && hash !== entry.sha256) {
+    if (hash !== entry.sha256) {
       const [found, expected] = [hash.slice(0, 12), entry.sha256.slice(0, 12)];
       throw new Failure(`${title} at ${address} has SHA-256 ${found}..., expected ${expected}.... ${RELOAD}`);
     }
@@ -148,7 +151,8 @@ self.addEventListener("message", (event) => {
       self.postMessage({ id, error: explain(error) });
     }
   };
-  if (request.verb === "fetch encoder") void reply(); // decodes go on while it comes
+  const atOnce = request.verb === "fetch encoder" || request.verb === "stop downloads";
+  if (atOnce) void reply(); // decodes go on while it comes
   else last = last.then(reply);
 });
 
@@ -167,14 +171,18 @@ async function answer(request, report) {
     case "load":
       return load(request.base, request.manifest, report);
     case "decode":
-      return { pixels: await decode(request.u, request.n) };
+      return { pixels: await decode(request.u, request.n, request.shape) };
+    case "stop downloads":
+      coming.abort();
+      coming = new AbortController();
+      return {};
     case "fetch encoder":
       await fetchEncoder(report);
       return {};
     case "encode":
       return encode(request.picture, report);
     case "parts":
-      return parts(request.u);
+      return parts(request.u, request.shape);
     case "fields":
       return { fields: await fields(request.u, request.n, report) };
     case "find":
@@ -281,14 +289,11 @@ function threads() {
  * Latents -> pictures as RGBA bytes, rounded to the nearest as Python does.
  * @param {Float32Array<ArrayBuffer>} u n * latent_size
  * @param {number} n
+ * @param {Float32Array<ArrayBuffer>} [shape] the latents whose shape the faces have, where those are others
  * @returns {Promise<Uint8ClampedArray<ArrayBuffer>>} n * height * width * 4
  */
-async function decode(u, n) {
-  const latents = tensor(u, [n, described().latent_size]);
-  /** @type {Record<string, Tensor>} */
-  const feeds = { u: latents };
-  if (described().shape) feeds.shape = latents;
-  const { picture } = await ready(decoder).run(feeds, ["picture"]);
+async function decode(u, n, shape) {
+  const { picture } = await ready(decoder).run(feeds(u, n, shape), ["picture"]);
   const values = /** @type {Float32Array} */ (await picture.getData());
   const channels = described().image_shape[2];
   const pixels = new Uint8ClampedArray((values.length / channels) * 4).fill(255);
@@ -301,6 +306,20 @@ async function decode(u, n) {
   }
   picture.dispose();
   return pixels;
+}
+
+/**
+ * What the decoder reads: latents, and where it tells them apart those of the shape.
+ * @param {Float32Array<ArrayBuffer>} u
+ * @param {number} n
+ * @param {Float32Array<ArrayBuffer>} [shape]
+ * @returns {Record<string, Tensor>}
+ */
+function feeds(u, n, shape) {
+  const size = [n, described().latent_size];
+  const latents = tensor(u, size);
+  if (!described().shape) return { u: latents };
+  return { u: latents, shape: shape ? tensor(shape, size) : latents };
 }
 
 /**
@@ -335,11 +354,11 @@ function fetchEncoder(report) {
 /**
  * A face in parts, where the model has shape.
  * @param {Float32Array<ArrayBuffer>} u latent_size
+ * @param {Float32Array<ArrayBuffer>} [shape] the latent whose shape it has, where that is another
  * @returns {Promise<Parts>}
  */
-async function parts(u) {
-  const latents = tensor(u, [1, described().latent_size]);
-  const found = await ready(decoder).run({ u: latents, shape: latents }, ["appearance", "field"]);
+async function parts(u, shape) {
+  const found = await ready(decoder).run(feeds(u, 1, shape), ["appearance", "field"]);
   return { appearance: await floats(found.appearance), field: await floats(found.field) };
 }
 
@@ -519,7 +538,7 @@ async function json(address, what) {
 async function get(address, what, cache) {
   let response;
   try {
-    response = await fetch(placed(address), { cache });
+    response = await fetch(placed(address), { cache, signal: coming.signal });
   } catch {
     throw new Failure(`${what} could not be loaded from ${address}. Check the connection, then reload the page.`);
   }
@@ -545,11 +564,11 @@ function stream(response) {
 }
 
 /**
- * In hexadecimal digits; undefined where the page came by plain HTTP from another machine, where browsers have no crypto.subtle.
+ * In hexadecimal digits. Browsers have no crypto.subtle where the page came by plain HTTP from another machine.
  * @param {Uint8Array<ArrayBuffer>} content
  */
 async function sha256(content) {
-  if (!crypto.subtle) return undefined;
+  if (!crypto.subtle) return (await import("./vendor/js-sha256-1.0.0/sha256.min.mjs")).sha256(content);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,0 +1,2 @@
+/** SHA-256 in hexadecimal digits. */
+export function sha256(content: Uint8Array): string;
