@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -315,13 +318,17 @@ def test_a_photograph_is_pulled_itself(hand: Hand) -> None:
     until(lambda: np.abs(np.subtract(at(hand, "mouth-left"), (x, y))).max() < 1, "the handle is where it was")
 
 
+def answer(body: str, route: Any) -> None:
+    route.fulfill(body=body, content_type="text/javascript")
+
+
 def test_a_head_that_is_turned_too_far_gives_less_and_it_is_told(visit: Visit, shaped_address: str) -> None:
     ways = []
-    for limit in ("0.3", "-1"):
+    for limit in ("9", "-1"):
         page = visit(f"{shaped_address}icon.svg", allow=("favicon.ico",))
 
-        rules = RULES.read_text().replace("TURNED = 0.3", f"TURNED = {limit}")
-        page.route("**/rules.js", lambda route, rules=rules: route.fulfill(body=rules, content_type="text/javascript"))
+        rules = re.sub(r"TURNED = [\d.]+", f"TURNED = {limit}", RULES.read_text())
+        page.route("**/rules.js", partial(answer, rules))
         page.goto(shaped_address)
         hand = Hand(page)
         hand["body[data-state=ready]"].wait_for()

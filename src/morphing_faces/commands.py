@@ -188,7 +188,7 @@ COMMANDS: dict[str, Command] = {
     "handles": Command("", "Show handles to pull the face by, or hide them", _handles, ("g",)),
     "grab": Command("HANDLE DX DY", "Pull a handle by pixels, right and down; the face follows", _grab),
     "pin": Command("HANDLE", "Let a handle stay while others are pulled, or move again", _pin),
-    "scale": Command("X", "Set how unusual the face is: 1 as drawn, towards 0.1 average, up to 2", _scale),
+    "scale": Command("X", "Set how unusual the face is: 1 as drawn, 0.1 average, up to 2", _scale),
     "lock": Command("D", "Let no other command move dimension D, or move it again", _lock),
     "keep": Command("PART", "Keep the shape or the appearance still while the other changes, or let it go", _keep),
     "save": Command("FILE", "Save the face (.json), or its picture (.png)", _save, ("s",)),
@@ -237,8 +237,8 @@ def key_help() -> str:
     named = ", ".join(f"{key} {KEYS[key]}" for key in plain if key.isalpha() and key != KEYS[key])
     lines = ", ".join(command.strip() if key == command.strip() else f"{key} ({command.strip()})" for key, command in KEYS.items() if command.endswith(" "))  # fmt: skip
     return (
-        f"Keys here: {same} as above, {named}; {lines}\n"
-        f"and {LINE_KEYS[0]} (anything) open a line, Esc closes it. The wheel: range."
+        f"Keys here: {same} as above, {named};\n"
+        f"{lines} and {LINE_KEYS[0]} (anything) open a line, Esc closes it. The wheel: range."
     )
 
 

@@ -45,7 +45,7 @@ from .rules import (
 Fields = Callable[[np.ndarray], np.ndarray]  # latents (n, latent_size) float32 -> fields (n, k, k, 2), pixels
 NAMES = tuple(HANDLES)
 UNIT = 128  # lengths in the rules are in parts of 1/128 of the side
-HALVINGS = 4  # of a step that would fold the picture, or lead away
+HALVINGS = 3  # of a step that would fold the picture, or lead away
 NEWTON, NEWTON_NEAR = 6, 3  # steps of the method by which a field is inverted; where the places are about known
 SAFE = 0.1  # a place that is squeezed further than to this part of its area takes fixed-point steps instead
 

@@ -40,7 +40,7 @@ const [NEWTON, NEWTON_NEAR] = [6, 3];
 /** A place that is squeezed further than to this part of its area takes fixed-point steps instead. */
 const SAFE = 0.1;
 /** Of a step that would fold the picture, or lead away. */
-const HALVINGS = 4;
+const HALVINGS = 3;
 const EYES = [[36, 42], [42, 48]];
 const NOSE_TIP = 30;
 
