@@ -28,6 +28,7 @@ from PIL import Image
 import morphing_faces as mf
 from morphing_faces.dataset import Dataset, open_dataset, spread
 from morphing_faces.files import atomic_write
+from morphing_faces.landmarks import predictor_path
 from morphing_faces.metrics import Describer  # noqa: F401  (says what to install)
 from morphing_faces.pictures import to_uint8
 
@@ -255,15 +256,9 @@ class Landmarker:
     """dlib's 68 landmarks in the frame, and the quantities that are measured on them."""
 
     def __init__(self) -> None:
-        import importlib.util
-
         import dlib
 
-        found = importlib.util.find_spec("face_recognition_models")
-        assert found is not None
-        assert found.submodule_search_locations is not None
-        folder = Path(next(iter(found.submodule_search_locations))) / "models"
-        self.predictor = dlib.shape_predictor(str(folder / "shape_predictor_68_face_landmarks.dat"))
+        self.predictor = dlib.shape_predictor(str(predictor_path()))
         self.rectangle = dlib.rectangle
         self.scale: dict[str, tuple[float, float]] = {}
 

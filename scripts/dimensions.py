@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 import morphing_faces as mf
+from morphing_faces.landmarks import predictor_path
 from morphing_faces.render import enlarge, grid, to_uint8
 
 SETS = ("attributes-64", "expressions-128", "ages-128")
@@ -100,9 +101,8 @@ def of_landmarks(points: np.ndarray) -> dict[str, float]:
 def landmark_finder() -> object:
     """dlib's 68 landmarks, in the box that our frame gives."""
     import dlib
-    import face_recognition_models
 
-    return dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+    return dlib.shape_predictor(str(predictor_path()))
 
 
 def main() -> None:

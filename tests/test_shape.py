@@ -240,6 +240,20 @@ def test_random_faces_have_no_folds(shaped_run: Path, shaped_data: Path) -> None
     assert (determinant > 0).mean() > 0.999
 
 
+def test_random_faces_of_the_shipped_model_have_no_folds_inside_the_face() -> None:
+    import morphing_faces as mf
+    from matplotlib.path import Path as Outline
+
+    model = mf.load()
+    determinant = plain.jacobian(model.fields(model.sample(300, seed=5)), 128)
+    between = (np.arange(15) + 1) * 8 - 0.5  # the places of its values, in pixels
+    places = np.stack(np.meshgrid(between, between), -1).reshape(-1, 2)
+    jaw_and_brows = model.mean_landmarks[[*range(17), *range(26, 16, -1)]]
+    inside = Outline(jaw_and_brows).contains_points(places).reshape(15, 15)
+    assert inside.sum() > 50
+    assert (determinant[:, inside] > 0).mean() > 0.999
+
+
 def test_a_data_set_without_landmarks_trains_without_shape(tmp_path: Path) -> None:
     np.save(tmp_path / "faces.npy", drawn_faces(60, 32))
     prepare([str(tmp_path / "faces.npy")], tmp_path / "data", size=32, progress=False)

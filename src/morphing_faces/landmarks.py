@@ -91,7 +91,7 @@ def _landmarks(image: np.ndarray) -> np.ndarray | None:
     import dlib
 
     if _tools is None:
-        _tools = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(_model_path()))
+        _tools = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_path()))
     detector, predictor = _tools
     side = len(image)
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
@@ -113,7 +113,8 @@ def _landmarks(image: np.ndarray) -> np.ndarray | None:
     return points.astype(np.float32)
 
 
-def _model_path() -> Path:
+def predictor_path() -> Path:
+    """The file of dlib's predictor of 68 landmarks."""
     # The package fails to import beside a recent setuptools; only its files are needed.
     spec = importlib.util.find_spec("face_recognition_models")
     assert spec is not None

@@ -45,6 +45,7 @@ CHECKED = 128  # faces whose pictures are compared
 DRAWS = 64  # of each code's posterior, that its deviation in z is measured from where there is a flow
 PROBES = 8192  # vector-Jacobian products that order the dimensions
 VALIDATED = 4096  # held-out pictures measured, at most
+SUMMED_UP = 4096  # codes that KL and activity of each dimension are taken from, at most: with a flow each costs DRAWS
 
 Say = Callable[[str], None]
 Modules = dict[str, nn.Module]  # by file of the bundle
@@ -319,8 +320,10 @@ def compare(modules: Modules, exact: dict[str, Any], half: dict[str, Any], input
 
 @torch.no_grad()
 def posterior_in_z(posterior: Posterior, latents: Latents, encoder: nn.Module) -> tuple[Tensor, Tensor]:
-    """Means and variances in z of many pictures' codes, each (n, latent_size) float64."""
+    """Means and variances in z of at most ``SUMMED_UP`` pictures' codes, each (n, latent_size) float64."""
     flow = latents.flow
+    rows = torch.from_numpy(spread(np.arange(len(posterior.means)), SUMMED_UP))
+    posterior = Posterior(posterior.means[rows], posterior.variances[rows])
     w = (posterior.means.double() - flow.mean.double()) @ torch.linalg.inv(flow.root.double()).T
     if not flow.layers:
         w = w @ latents.rotation
