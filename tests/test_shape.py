@@ -241,8 +241,9 @@ def test_random_faces_have_no_folds(shaped_run: Path, shaped_data: Path) -> None
 
 
 def test_random_faces_of_the_shipped_model_have_no_folds_inside_the_face() -> None:
-    import morphing_faces as mf
     from matplotlib.path import Path as Outline
+
+    import morphing_faces as mf
 
     model = mf.load()
     determinant = plain.jacobian(model.fields(model.sample(300, seed=5)), 128)
