@@ -563,8 +563,8 @@ def test_webassembly_takes_over_when_the_graphics_card_goes_away(webgpu: Page, t
     for old, new in (
         ("return { median: await time(request.u, request.runs) };", "return { median: backend === 'wasm' ? 50 : 5 };"),
         (
-            "async function decode(u, n) {",
-            "async function decode(u, n) { if (backend === 'webgpu') throw Error('lost');",
+            "async function decode(u, n, shape) {",
+            "async function decode(u, n, shape) { if (backend === 'webgpu') throw Error('lost');",
         ),
     ):
         assert old in worker

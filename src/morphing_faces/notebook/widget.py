@@ -57,7 +57,7 @@ class Point(traitlets.TraitType):  # type: ignore[type-arg]
         """As every trait does, but arrays are compared whole."""
         new: Any = self._validate(obj, value)
         old = obj._trait_values.get(self.name)
-        if old is not None and np.array_equal(old, new):
+        if (old is None and new is None) or (old is not None and np.array_equal(old, new)):
             return
         obj._trait_values[self.name] = new
         obj._notify_trait(self.name, old, new)
