@@ -28,6 +28,8 @@ def turned(name: str) -> tuple[bytes, np.ndarray]:
     turn = np.linalg.qr(np.random.default_rng(5).standard_normal((k, k)))[0]
     joined = Joined(onnx.load_model_from_string(shipped.read("decoder.onnx")))
     joined.add("MatMul", ["z", joined.constant("turn", turn.T)], joined.inputs[0])
+    for other in joined.inputs[1:]:  # with shape, the latent is read twice
+        joined.add("Identity", [joined.inputs[0]], other)
     joined.add_given()
     double = joined.add("Mul", [joined.outputs[0], joined.constant("two", 2.0)], "doubled")
     signed = joined.add("Sub", [double, joined.constant("one", 1.0)], "signed")
