@@ -140,7 +140,7 @@ def test_what_fails_only_when_it_is_run_is_one_line_too(bundle_copy: Path) -> No
 def test_the_shipped_networks_pass_and_their_cost_is_known(name: str) -> None:
     found = bundle.find(name)
     code = (1, found.latent_size)
-    inputs = {"u": code, "shape": code} if found.has_shape else {"u": code}
+    inputs: dict[str, Any] = {"u": code, "shape": code} if found.has_shape else {"u": code}
     decoder = onnx_guard.check(found.read("decoder.onnx"), inputs)
     encoder = onnx_guard.check(found.read("encoder.onnx"), {"picture": (1, *found.image_shape)})
     small = [onnx_guard.check(found.read("shape.onnx"), {"u": code})] if found.has_shape else []
