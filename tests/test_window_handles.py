@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import morphing_faces as mf
 from morphing_faces import grab
 from morphing_faces.cli import FIRST_SEED
+from morphing_faces.window import Handles
 from test_window import Desk, until
 
 SIDE = 32
@@ -119,6 +122,18 @@ def test_the_prompt_pulls_and_pins(desk: Desk, shaped: mf.Model) -> None:
         lambda: "grab takes 3 arguments, got 2: grab HANDLE DX DY" in desk.output.read_text(),
         "a missing number is told",
     )
+
+
+def test_handles_lie_on_the_shape_that_is_kept_still(shaped: mf.Model) -> None:
+    session = mf.Session(shaped, FIRST_SEED)
+    session.toggle_still("shape")
+    kept = np.array(list(session.handles.values()))
+    session.shuffle()
+    window: Any = SimpleNamespace(session=session, model=shaped, ink="#ffffff")
+    handles = Handles(window)
+    handles.show(True)
+    found = np.array([mark.at for mark in handles.marks(session.z)])
+    np.testing.assert_allclose(found, np.clip((kept + 0.5) / SIDE, 0.01, 0.99), atol=1e-6)
 
 
 def test_a_model_without_shape_says_so(display: str, tiny_bundle: Path, tmp_path: Path) -> None:

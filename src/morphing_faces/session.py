@@ -284,13 +284,15 @@ class Session:
 
         Left and right are the picture's. Raises ``UserError`` where the model has no shape.
         """
-        self.model.need_shape()
-        mean = self.model.mean_landmarks
-        shape = self.parts()[1]
-        places = grabbing.places(
-            self.model.fields(self.z if shape is None else shape), mean, self.model.image_shape[0]
-        )[0]
+        places = self.handle_places(self.z)
         return {name: (float(x), float(y)) for name, (x, y) in zip(grabbing.NAMES, places, strict=True)}
+
+    def handle_places(self, z: np.ndarray) -> np.ndarray:
+        """Where the handles lie in the face at ``z``, (22, 2) in pixels, as :attr:`handles` has them of the one shown."""
+        self.model.need_shape()
+        appearance, shape = self.parts(z)
+        fields = self.model.fields(appearance if shape is None else shape)
+        return grabbing.places(fields, self.model.mean_landmarks, self.model.image_shape[0])[0]
 
     def grab(self, name: str, by: tuple[float, float], give: float = 1.0) -> float:
         """Take a handle, ``"mouth-left"`` for example, pull it ``by`` (dx, dy) pixels of the frame, and let it go.

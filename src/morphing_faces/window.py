@@ -424,9 +424,8 @@ class Window:
             if self.handles.pull():
                 self._want_frame()
             z = self._moved() if self.moving else self.session.z
-            drawn = self.worker.submit(
-                self.model.decode, *self.session.parts(z)
-            )  # the texts are painted while the face is computed
+            # The texts are painted while the face is computed.
+            drawn = self.worker.submit(self.model.decode, *self.session.parts(z))
             self._name_things()
             plain = self._paint_labels()
             self.face.marks = self.handles.marks(z)
@@ -581,9 +580,8 @@ class Handles:
         self.window, self.session = window, window.session
         self.shown = False
         self.chosen: int | None = None
-        self.places = np.zeros(
-            (len(grab.NAMES), 2)
-        )  # where they lie on the screen, in parts of the frame from its top left
+        # Where they lie on the screen, in parts of the frame from its top left.
+        self.places = np.zeros((len(grab.NAMES), 2))
         self.taken: Grab | None = None
         self.hand = (0.0, 0.0)  # how far the hand is from where it took the handle, in pixels of the frame
         self._pressed: tuple[float, float] | None = None
@@ -687,11 +685,8 @@ class Handles:
 
         if not self.shown:
             return []
-        model, side = self.window.model, self._side
-        if self.taken is not None and self.taken.z is z:
-            places = self.taken.places
-        else:
-            places = grab.places(model.fields(z), model.mean_landmarks, side)[0]
+        side = self._side
+        places = self.taken.places if self.taken is not None and self.taken.z is z else self.session.handle_places(z)
         self.places = np.clip((places + 0.5) / side, 0.01, 0.99)
         drawn = []
         for number, (name, at) in enumerate(zip(grab.NAMES, self.places, strict=True)):
@@ -714,8 +709,7 @@ class Handles:
             self.taken, self.hand = self.session.take(grab.NAMES[self.chosen]), (0.0, 0.0)
 
     def _pin(self, number: int) -> str:
-        self.session.pin(grab.NAMES[number])
-        return f"{grab.NAMES[number]} {'is pinned' if grab.NAMES[number] in self.session.pinned else 'moves again'}"
+        return commands.perform(self.window, "pin", (grab.NAMES[number],))
 
     def _nearest(self, at: tuple[float, float]) -> int | None:
         far = np.hypot(*(self.places - at).T)

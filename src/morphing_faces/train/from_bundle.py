@@ -94,9 +94,8 @@ def initializers(content: bytes) -> dict[str, Tensor]:
         for tensor in graph.initializer
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     }
-    for (
-        node
-    ) in graph.node:  # of equal tensors the exporter keeps one: the bias is the one that stands beside the weight
+    # Of equal tensors the exporter keeps one: a bias is the one that stands beside the weight.
+    for node in graph.node:
         if len(node.input) == 3 and node.input[1].endswith(".weight") and node.input[2] in found:
             found[node.input[1].removesuffix("weight") + "bias"] = found[node.input[2]]
     return found

@@ -386,9 +386,9 @@ export function costs(dimensions, size) {
 
 /**
  * @param {Float64Array} a
- * @param {Float64Array} b
+ * @param {ArrayLike<number>} b
  */
-function product(a, b) {
+export function product(a, b) {
   let sum = 0;
   for (let k = 0; k < a.length; k++) sum += a[k] * b[k];
   return sum;

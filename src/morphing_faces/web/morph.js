@@ -1,5 +1,7 @@
 /** The way from one face to another along the great circle. */
 
+import { partsOf } from "./session.js";
+
 /**
  * The point at `t` between two latents, each (latentSize,), 0 giving the first and 1 the second.
  *
@@ -50,8 +52,8 @@ export function between(a, b, t) {
  * @param {Face} face
  */
 function points({ z, still }) {
-  if (!still) return [z, z];
-  return still.part === "shape" ? [z, still.z] : [still.z, z];
+  const [appearance, shape] = partsOf(z, still);
+  return [appearance, shape ?? appearance];
 }
 
 /**
@@ -60,8 +62,8 @@ function points({ z, still }) {
  * @returns {[Float32Array<ArrayBuffer>, number, Float32Array<ArrayBuffer> | null]}
  */
 export function decoded(face) {
-  const [appearance, shape] = points(face);
-  return [appearance, 1, face.still ? shape : null];
+  const [appearance, shape] = partsOf(face.z, face.still);
+  return [appearance, 1, shape];
 }
 
 /**

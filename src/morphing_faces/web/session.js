@@ -182,11 +182,7 @@ export class Session {
    * @returns {[Float32Array, Float32Array | null]}
    */
   parts(z = this.z) {
-    const { still } = this;
-    if (!still) return [z, null];
-    const stays = new Float32Array(z.length);
-    for (let first = 0; first < z.length; first += this.latentSize) stays.set(still.z, first);
-    return still.part === "shape" ? [z, stays] : [stays, z];
+    return partsOf(z, this.still);
   }
 
   /** The handles that stay where they are while others are pulled. */
@@ -302,7 +298,7 @@ export class Session {
    * @param {string} name
    */
   read(name) {
-    return product(this.#attribute(name).reading, this.z);
+    return grabbing.product(this.#attribute(name).reading, this.z);
   }
 
   /**
@@ -648,9 +644,9 @@ export class Session {
     for (const latent of locked) z[latent] = this.z[latent];
     if (!this.held.size) return;
     const readings = [...this.held].sort().map((name) => Float64Array.from(this.#attribute(name).reading));
-    const missing = readings.map((reading) => product(reading, this.z) - product(reading, z));
+    const missing = readings.map((reading) => grabbing.product(reading, this.z) - grabbing.product(reading, z));
     for (const reading of readings) for (const latent of locked) reading[latent] = 0;
-    const shares = solved(readings.map((a) => readings.map((b) => product(a, b))), missing);
+    const shares = grabbing.solved(readings.map((a) => readings.map((b) => grabbing.product(a, b))), missing);
     readings.forEach((reading, n) => reading.forEach((value, k) => (z[k] += shares[n] * value)));
   }
 
@@ -753,33 +749,18 @@ export class Session {
 const NONE = new Set();
 
 /**
- * @param {Float64Array} a
- * @param {ArrayLike<number>} b
+ * The points whose appearance and whose shape faces have; the shape is `null`, which means the same point, where nothing
+ * is still.
+ * @template {Float32Array} T
+ * @param {T} z n points
+ * @param {Still | null} [still]
+ * @returns {[T | Float32Array<ArrayBuffer>, T | Float32Array<ArrayBuffer> | null]}
  */
-function product(a, b) {
-  return a.reduce((sum, value, k) => sum + value * b[k], 0);
-}
-
-/**
- * The solution of a small symmetric positive system, by elimination.
- * @param {number[][]} matrix
- * @param {number[]} right
- */
-function solved(matrix, right) {
-  const rows = matrix.map((row, k) => [...row, right[k]]);
-  const size = rows.length;
-  for (let k = 0; k < size; k++) {
-    for (let row = k + 1; row < size; row++) {
-      const part = rows[row][k] / rows[k][k];
-      for (let column = k; column <= size; column++) rows[row][column] -= part * rows[k][column];
-    }
-  }
-  const found = Array(size).fill(0);
-  for (let k = size - 1; k >= 0; k--) {
-    const known = rows[k].slice(k + 1, size).reduce((sum, value, n) => sum + value * found[k + 1 + n], 0);
-    found[k] = (rows[k][size] - known) / rows[k][k];
-  }
-  return found;
+export function partsOf(z, still) {
+  if (!still) return [z, null];
+  const stays = new Float32Array(z.length);
+  for (let first = 0; first < z.length; first += still.z.length) stays.set(still.z, first);
+  return still.part === "shape" ? [z, stays] : [stays, z];
 }
 
 /** @param {number} value */
