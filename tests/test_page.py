@@ -466,6 +466,14 @@ def test_a_broken_link_is_told_in_one_line_and_changes_nothing(hand: Hand) -> No
         assert np.array_equal(hand.z, before)
 
 
+def test_a_link_is_followed_although_the_address_is_written_meanwhile(hand: Hand) -> None:
+    hand.page.evaluate("""() => {
+      location.hash = "bundle=tiny&seed=-1";
+      history.replaceState(null, "", "#bundle=tiny&seed=7");
+    }""")
+    hand.says("seed=-1: must be whole")
+
+
 def test_a_page_opened_by_a_broken_link_shows_the_first_face(visit: Visit, address: str, tiny_bundle: Path) -> None:
     hand = open_page(visit, f"{address}#bundle=tiny&seed=-1")
     hand.says("seed=-1: must be whole")

@@ -129,8 +129,9 @@ for (const button of document.querySelectorAll("dialog [data-close]")) {
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close()); // a click beside it
 }
-window.addEventListener("hashchange", () => {
-  if (link.isLink(location.hash)) void open(link.bundleOf(location.hash) ?? choice.value, location.hash);
+window.addEventListener("hashchange", ({ newURL }) => {
+  const { hash } = new URL(newURL); // the address itself may already be the shown face's again
+  if (link.isLink(hash)) void open(link.bundleOf(hash) ?? choice.value, hash);
 });
 for (const event of ["pointerdown", "keydown"]) document.addEventListener(event, () => app.welcome(), { capture: true });
 app.on("change", () => {
