@@ -307,7 +307,7 @@ export class PhotoDialog {
     const photograph = this.#photograph;
     if (photograph) void this.app.attempt(() => this.onUsed(photograph, this.#leftAndRight, encoded.z));
     this.#dialog.close();
-    this.app.tell("This is your photograph's face, held. Click it to morph it.");
+    this.app.tell("This is your photograph, held. Click or tap it, and it follows.");
   }
 
   /**
