@@ -15,7 +15,7 @@ from morphing_faces import rules
 OUT = Path(rules.__file__).parent / "web" / "rules.js"
 
 HEAD = """/**
- * What the two twins of the session share: its limits, its streams of random numbers, and what it says.
+ * What the twins in Python and in the page share: limits, streams of random numbers, where the frame has the eyes, messages.
  *
  * Written by scripts/rules.py from rules.py: change that, not this.
  */

@@ -7,15 +7,15 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from morphing_faces.align import APART, MIDDLE
+from morphing_faces.rules import EYES_APART, EYES_MIDDLE
 
 
 def paste(scene: Image.Image, face: np.ndarray, x: float, y: float, apart: float, degrees: float) -> np.ndarray:
     """Put a face into a scene, the middle of its eyes at (x, y), its edge feathered; returns its eyes (2, 2)."""
     side, turn = len(face), math.radians(degrees)
-    scale = APART * side / apart  # pixels of the face in one of the scene
+    scale = EYES_APART * side / apart  # pixels of the face in one of the scene
     c, s = math.cos(turn) * scale, math.sin(turn) * scale
-    data = (c, s, MIDDLE[0] * side - c * x - s * y, -s, c, MIDDLE[1] * side + s * x - c * y)
+    data = (c, s, EYES_MIDDLE[0] * side - c * x - s * y, -s, c, EYES_MIDDLE[1] * side + s * x - c * y)
     mask = np.zeros((side, side), np.uint8)
     mask[3:-3, 3:-3] = 255
     soft = Image.fromarray(mask).filter(ImageFilter.GaussianBlur(3))

@@ -9,9 +9,10 @@ import pytest
 
 import morphing_faces as mf
 from morphing_faces import faces
-from morphing_faces.align import APART, MIDDLE, Frame, cut
+from morphing_faces.align import Frame, cut
 from morphing_faces.errors import UserError
 from morphing_faces.pictures import to_uint8
+from morphing_faces.rules import EYES_APART, EYES_MIDDLE
 from scene import background, paste
 
 
@@ -96,7 +97,7 @@ def test_the_network_is_small_and_described() -> None:
 
 def test_the_frame_is_cut_where_the_eyes_say() -> None:
     face = np.zeros((128, 128, 3), np.uint8)
-    places = [(128 * (MIDDLE[0] + side * APART / 2), 128 * MIDDLE[1]) for side in (-1, 1)]
+    places = [(128 * (EYES_MIDDLE[0] + side * EYES_APART / 2), 128 * EYES_MIDDLE[1]) for side in (-1, 1)]
     for x, y in places:
         face[round(y) - 3 : round(y) + 3, round(x) - 3 : round(x) + 3] = 255
     scene = background(500, 420).point([0] * 768)

@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 from .errors import UserError
-
-MIDDLE = (0.5, 0.315)  # where the middle between the eyes lies, in parts of the frame's side
-APART = 0.385  # how far apart they are, and level
+from .rules import EYES_APART, EYES_MIDDLE
 
 Eyes = tuple[tuple[float, float], tuple[float, float]]
+EYES_AT: Eyes = (  # where the frame has the eyes, in parts of its side
+    (EYES_MIDDLE[0] - EYES_APART / 2, EYES_MIDDLE[1]),
+    (EYES_MIDDLE[0] + EYES_APART / 2, EYES_MIDDLE[1]),
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Frame:
             raise UserError(
                 f"the eyes are at ({x0:g}, {y0:g}) and ({x1:g}, {y1:g}): they must be at least 1 pixel apart"
             )
-        c, s, side = (x1 - x0) / apart, (y1 - y0) / apart, apart / APART
-        across, down = MIDDLE[0] * side, MIDDLE[1] * side
+        c, s, side = (x1 - x0) / apart, (y1 - y0) / apart, apart / EYES_APART
+        across, down = EYES_MIDDLE[0] * side, EYES_MIDDLE[1] * side
         x, y = (x0 + x1) / 2 - across * c + down * s, (y0 + y1) / 2 - across * s - down * c
         return cls((x, y), side, (c, s))
 

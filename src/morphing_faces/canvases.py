@@ -7,8 +7,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .align import APART, MIDDLE
 from .errors import need
+from .rules import EYES_APART, EYES_MIDDLE
 
 CANVAS = 128  # pixels of a canvas's side
 
@@ -58,7 +58,7 @@ class Canvases:
         """A face of the data, mirrored or not, its light changed, at no more than twice the resolution that is shown."""
         rng = self.rng
         face = Image.fromarray(np.ascontiguousarray(self.faces[rng.integers(len(self.faces))]))
-        while face.width * APART > 2.2 * apart and face.width > 16:
+        while face.width * EYES_APART > 2.2 * apart and face.width > 16:
             face = face.reduce(2)
         if rng.random() < 0.5:
             face = face.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -75,7 +75,7 @@ class Canvases:
         """Put a face with the middle of its eyes at (x, y); returns its eyes."""
         rng = self.rng
         face, side = self.face(apart)
-        scale = apart / (APART * side)  # pixels of the canvas in a pixel of the face
+        scale = apart / (EYES_APART * side)  # pixels of the canvas in a pixel of the face
         aspect = math.exp(rng.normal(0, 0.05))  # faces are not all as broad
         c, s = math.cos(turn), math.sin(turn)
         if extended and rng.random() < 0.5:  # what surrounds the face goes on, so that no edge gives it away
@@ -84,12 +84,12 @@ class Canvases:
             around = around.resize((3 * side, 3 * side), Image.Resampling.BILINEAR)
             around.paste(face, (side, side))
             mask = Image.new("L", around.size, 255)
-            self._warp(canvas, around, mask, (x, y), (1.5 * side, side + MIDDLE[1] * side), scale, aspect, c, s)
+            self._warp(canvas, around, mask, (x, y), (1.5 * side, side + EYES_MIDDLE[1] * side), scale, aspect, c, s)
         else:
             if rng.random() < 0.5:
                 self.body(canvas, np.asarray(face), x, y, apart, c, s)
             mask = self.masks[rng.integers(4)].resize((side, side))
-            self._warp(canvas, face, mask, (x, y), (MIDDLE[0] * side, MIDDLE[1] * side), scale, aspect, c, s)
+            self._warp(canvas, face, mask, (x, y), (EYES_MIDDLE[0] * side, EYES_MIDDLE[1] * side), scale, aspect, c, s)
         half = 0.5 * apart * aspect
         if rng.random() < 0.12:  # something held before it
             self.occlude(canvas, x, y, apart)
@@ -159,7 +159,7 @@ class Canvases:
                 ]
             face = face.crop((left, top, left + part, top + part))
             side = part
-        scale = apart / (APART * side)
+        scale = apart / (EYES_APART * side)
         mask = self.masks[rng.integers(4)].resize((side, side))
         self._warp(canvas, face, mask, (x, y), (side / 2, side / 2), scale, 1.0, math.cos(turn), math.sin(turn))
 

@@ -18,6 +18,22 @@ import numpy as np
 
 from .errors import UserError
 from .files import read_bytes, read_json
+from .rules import (
+    EYES_APART,
+    FINDER_CENTRE,
+    FINDER_CROP,
+    FINDER_FAINT,
+    FINDER_FIRST,
+    FINDER_LAST,
+    FINDER_LEAST,
+    FINDER_MOST,
+    FINDER_PROBABLE,
+    FINDER_SECOND,
+    FINDER_SMALLEST,
+    FINDER_STRIDE,
+    FINDER_SURE,
+    FINDER_THIRD,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -29,19 +45,6 @@ FINDER = Path(__file__).parent / "finder"
 NETWORK = "finder.onnx"
 FORMAT = 1
 REMEDY = "install morphing-faces again, or export the finder with this version"
-
-STRIDE = 8  # pixels of the network's picture in a cell of its answer
-CENTRE = 0.35  # the middle of a face lies this far under the eyes' middle, in parts of the eyes' distance
-FRAME = 1 / 0.385  # the frame's side, in parts of the eyes' distance
-SMALLEST = 40  # pixels of the frame's side: with less there is nothing to encode
-FIRST, LAST = 512, 2048  # pixels of the longest side in which faces are looked for, first and if none is found
-LEAST = 40  # pixels of the longest side of the pyramid's smallest picture
-PROBABLE = 0.35  # a score from which a cell is looked at
-SURE = 0.5  # a score that a face must have once it is seen upright at the trained size
-FAINT = 0.1  # a score below which a cell says nothing of the eyes
-CROP = 96  # pixels of the side of what is looked at again
-SECOND, THIRD = (22.0,), (16.0, 19.0, 22.0, 26.0, 30.0)  # pixels between the eyes there; the third look's are averaged
-MOST = 64  # faces a picture, at most
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Face:
     def side(self) -> float:
         """The side in pixels of the frame that the eyes set."""
         (x0, y0), (x1, y1) = self.eyes
-        return FRAME * math.hypot(x1 - x0, y1 - y0)
+        return math.hypot(x1 - x0, y1 - y0) / EYES_APART
 
 
 def find_faces(picture: np.ndarray, finder: Path = FINDER) -> list[Face]:
@@ -85,10 +88,10 @@ def find_faces(picture: np.ndarray, finder: Path = FINDER) -> list[Face]:
     image = Image.fromarray(picture.reshape(picture.shape[:2]) if grey else picture).convert("RGB")
     longest = max(image.size)
     run = functools.partial(_run, _network(finder))
-    most = FIRST
+    most = FINDER_FIRST
     while True:
         found = _sure(image, _candidates(image, min(1.0, most / longest), run), run)
-        if found or most >= min(longest, LAST):
+        if found or most >= min(longest, FINDER_LAST):
             break
         most *= 2
     return [_face(row, image.size) for row in sorted(found, key=lambda row: -_apart(row))]
@@ -103,9 +106,9 @@ def largest(picture: np.ndarray, name: str = "the picture", found: list[Face] | 
     remedy = "say where they are with --eyes X,Y,X,Y"
     if not found:
         raise UserError(f"{name}: no face was found, so the eyes are not known: {remedy}")
-    if found[0].side < SMALLEST:
+    if found[0].side < FINDER_SMALLEST:
         raise UserError(
-            f"{name}: the largest face is {found[0].side:.0f} pixels wide, too few (at least {SMALLEST}): "
+            f"{name}: the largest face is {found[0].side:.0f} pixels wide, too few (at least {FINDER_SMALLEST}): "
             f"take a larger copy, or {remedy}"
         )
     return found[0]
@@ -134,10 +137,10 @@ def _candidates(image: Image.Image, scale: float, run: Run) -> list[np.ndarray]:
         width, height = (max(1, round(n * scale)) for n in image.size)
         small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
         scores, eyes = run(np.asarray(small)[None])
-        good = np.flatnonzero(scores[0] > PROBABLE)
+        good = np.flatnonzero(scores[0] > FINDER_PROBABLE)
         places = eyes[0].reshape(-1, 4)[good] * ([image.width / width, image.height / height] * 2)
         rows += list(np.column_stack([places, scores[0].reshape(-1)[good]]))
-        if max(width, height) < 2 * LEAST:
+        if max(width, height) < 2 * FINDER_LEAST:
             break
         scale /= 2
     rows.sort(key=lambda row: -row[4])
@@ -145,7 +148,7 @@ def _candidates(image: Image.Image, scale: float, run: Run) -> list[np.ndarray]:
     for row in rows:
         if _apart(row) > 0 and not any(_same(row, other) for other in kept):
             kept.append(row)
-    return kept[:MOST]
+    return kept[:FINDER_MOST]
 
 
 def _sure(image: Image.Image, candidates: list[np.ndarray], run: Run) -> list[np.ndarray]:
@@ -154,8 +157,8 @@ def _sure(image: Image.Image, candidates: list[np.ndarray], run: Run) -> list[np
     for candidate in candidates:
         if any(_same(candidate, other) for other in kept):
             continue
-        row = _look(image, _look(image, candidate, run, SECOND), run, THIRD)
-        if row[4] >= SURE and not any(_same(row, other) for other in kept):
+        row = _look(image, _look(image, candidate, run, FINDER_SECOND), run, FINDER_THIRD)
+        if row[4] >= FINDER_SURE and not any(_same(row, other) for other in kept):
             kept.append(row)
     return kept
 
@@ -166,29 +169,29 @@ def _look(image: Image.Image, row: np.ndarray, run: Run, sizes: tuple[float, ...
     ``sizes`` are the eyes' distances in the crops, in pixels.
     """
     (x0, y0, x1, y1), apart = row[:4], _apart(row)
-    if row[4] < PROBABLE:
+    if row[4] < FINDER_PROBABLE:
         return row
     c, s = (x1 - x0) / apart, (y1 - y0) / apart
-    middle_x, middle_y = (x0 + x1) / 2 - CENTRE * (y1 - y0), (y0 + y1) / 2 + CENTRE * (x1 - x0)
-    half = CROP / 2
+    middle_x, middle_y = (x0 + x1) / 2 - FINDER_CENTRE * (y1 - y0), (y0 + y1) / 2 + FINDER_CENTRE * (x1 - x0)
+    half = FINDER_CROP / 2
     maps, crops = [], []
     for size in sizes:
         scale = apart / size  # pixels of the picture in one of the crop
         a, b, d, e = c * scale, -s * scale, s * scale, c * scale
         maps.append((a, b, middle_x - half * (a + b), d, e, middle_y - half * (d + e)))
-        crop = _transform(image, maps[-1], CROP, scale)
+        crop = _transform(image, maps[-1], FINDER_CROP, scale)
         crops += [crop, crop[:, ::-1]]
     scores, eyes = run(np.stack(crops))
     eyes[1::2] = np.stack(
-        [CROP - eyes[1::2, ..., 2], eyes[1::2, ..., 3], CROP - eyes[1::2, ..., 0], eyes[1::2, ..., 1]], -1
+        [FINDER_CROP - eyes[1::2, ..., 2], eyes[1::2, ..., 3], FINDER_CROP - eyes[1::2, ..., 0], eyes[1::2, ..., 1]], -1
     )
     best = scores.reshape(len(crops), -1).max(1)
     found = []
     for k, size in enumerate(sizes):
         pair = slice(2 * k, 2 * k + 2)
         middles = (eyes[pair, ..., :2] + eyes[pair, ..., 2:]) / 2
-        far = np.hypot(middles[..., 0] - half, middles[..., 1] + CENTRE * size - half)
-        enough = scores[pair] > np.maximum(0.5 * best[pair], FAINT)[:, None, None]
+        far = np.hypot(middles[..., 0] - half, middles[..., 1] + FINDER_CENTRE * size - half)
+        enough = scores[pair] > np.maximum(0.5 * best[pair], FINDER_FAINT)[:, None, None]
         weights = np.where(enough & (far < size / 2), scores[pair], 0)
         if weights.any():
             mean = (weights[..., None] * eyes[pair]).sum((0, 1, 2)) / weights.sum()
@@ -221,11 +224,11 @@ def _transform(image: Image.Image, matrix: tuple[float, ...], side: int, scale: 
 def _run(network: onnxruntime.InferenceSession, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """uint8 (n, h, w, 3) -> scores (n, rows, columns) and eyes (n, rows, columns, 4) in pixels of the pictures."""
     _, height, width, _ = pictures.shape
-    padding = ((0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
+    padding = ((0, 0), (0, -height % FINDER_STRIDE), (0, -width % FINDER_STRIDE), (0, 0))
     scores, eyes = network.run(
         ["scores", "eyes"], {"picture": np.pad(pictures, padding, mode="edge").astype(np.float32) / 255}
     )
-    middles = [(np.arange(n, dtype=np.float32) + 0.5) * STRIDE for n in scores.shape[1:]]
+    middles = [(np.arange(n, dtype=np.float32) + 0.5) * FINDER_STRIDE for n in scores.shape[1:]]
     eyes[..., 0::2] += middles[1][None, None, :, None]
     eyes[..., 1::2] += middles[0][None, :, None, None]
     return scores, eyes
@@ -243,8 +246,8 @@ def _same(row: np.ndarray, other: np.ndarray) -> bool:
 
 def _face(row: np.ndarray, size: tuple[int, int]) -> Face:
     x0, y0, x1, y1, score = (float(value) for value in row)
-    x, y = (x0 + x1) / 2 - CENTRE * (y1 - y0), (y0 + y1) / 2 + CENTRE * (x1 - x0)
-    half = FRAME * _apart(row) / 2
+    x, y = (x0 + x1) / 2 - FINDER_CENTRE * (y1 - y0), (y0 + y1) / 2 + FINDER_CENTRE * (x1 - x0)
+    half = _apart(row) / EYES_APART / 2
     box = (max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(size[0])), min(y + half, float(size[1])))
     return Face(((x0, y0), (x1, y1)), box, min(score, 1.0))
 

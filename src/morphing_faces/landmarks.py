@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .align import EYES_AT
 from .bundle import LANDMARKS
 from .errors import UserError
 
@@ -28,7 +29,6 @@ MIRRORED = np.array(
 )  # fmt: skip
 OUTLINE = [*range(17), *range(26, 16, -1)]  # around the face: along the jaw, then back over the brows
 RIGHT_EYE, LEFT_EYE, NOSE_TIP = slice(36, 42), slice(42, 48), 30  # the person's right eye is on the left
-EYES_AT = ((0.3075, 0.315), (0.6925, 0.315))  # where the frame has the eyes, as fractions of its side
 MAX_OFF = 0.3  # eyes farther than this from their place, in distances between the eyes, were not found
 MAX_TURN = 0.33  # heads turned further fold a warp between them and the mean face
 

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import faces, follow, grab
-from .align import Eyes, Frame, cut
+from .align import EYES_AT, Eyes, Frame, cut
 from .errors import UserError
 from .files import atomic_write, output_file
 from .pictures import WRITTEN, read_picture, save_picture
-from .rules import TURNED, TURNED_GIVE, say
+from .rules import CUT_OUT, IN_FRAME, TURNED, TURNED_GIVE, say
 from .session import Session
 
 if TYPE_CHECKING:
     from .model import Model
 
-CUT_OUT = 256  # a square picture up to this many pixels wide in which no face is found is taken to be in the frame
-NEAR = 0.08  # eyes that are as near as this, in parts of the side, to where the frame has them are in the frame
 DAMPING = (1.0, 0.5, 0.5)  # how much of the difference each step of the refinement takes
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png",
@@ -61,8 +59,7 @@ def is_cut_out(picture: np.ndarray) -> bool:
 def _is_framed(found: list[faces.Face], side: int) -> bool:
     if not found:
         return False
-    expected = np.array([(0.5 - 0.1925, 0.315), (0.5 + 0.1925, 0.315)])
-    return bool(np.abs(np.array(found[0].eyes) / side - expected).max() < NEAR)
+    return bool(np.abs(np.array(found[0].eyes) / side - EYES_AT).max() < IN_FRAME)
 
 
 def likeness(model: Model, pictures: np.ndarray) -> np.ndarray:

@@ -25,11 +25,12 @@ from PIL import Image
 from . import __version__, errors
 from .dataset import FORMAT
 from .errors import UserError, one_line, reason
-from .faces import SMALLEST, find_faces
+from .faces import find_faces
 from .files import DATA_SET, decode_text, output_folder, read_bytes, read_text, replace_folder
 from .landmarks import find_landmarks, must_be_installed, usable
 from .photo import SUFFIXES, framed, is_cut_out
 from .pictures import MAX_PIXELS, frame, is_picture, open_frame, read_picture, to_image, to_uint8
+from .rules import FINDER_SMALLEST
 
 PICTURE_LIMIT = 256 << 20  # bytes of a picture's file, and of what a zip's member unpacks to
 LABELS_LIMIT = 64 << 20  # bytes of a labels.csv
@@ -242,8 +243,8 @@ def _into_frame(source: bytes | Image.Image, shape: tuple[int, int, int], align:
     found = find_faces(picture)
     if not found and not is_cut_out(picture):
         raise UserError("no face was found")
-    if found and found[0].side < SMALLEST:
-        raise UserError(f"the largest face is {found[0].side:.0f} pixels wide, fewer than {SMALLEST}")
+    if found and found[0].side < FINDER_SMALLEST:
+        raise UserError(f"the largest face is {found[0].side:.0f} pixels wide, fewer than {FINDER_SMALLEST}")
     return framed(picture, shape, found=found)
 
 

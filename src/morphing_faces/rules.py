@@ -1,4 +1,4 @@
-"""What the two twins of the session share: its limits, its streams of random numbers, and what it says.
+"""What the twins in Python and in the page share: limits, streams of random numbers, where the frame has the eyes, messages.
 
 ``web/rules.js`` is written from this module by ``scripts/rules.py``; a test compares the two.
 """
@@ -23,6 +23,26 @@ UNDO_STEPS = 200  # the oldest are forgotten
 
 WALK_SECONDS = 0.45  # one step of the walk, from standstill to standstill
 GLIDE_SECONDS = 4.0  # the glide's way from one random face to the next
+
+# The frame in which models know faces; lengths are in parts of its side.
+EYES_MIDDLE = (0.5, 0.315)  # where the middle between the eyes lies
+EYES_APART = 0.385  # how far apart they are, and level
+CUT_OUT = 256  # a square picture up to this many pixels wide in which no face is found is taken to be in the frame
+IN_FRAME = 0.08  # eyes that are as near as this to where the frame has them are in the frame
+
+# How eyes are found in a photograph.
+FINDER_STRIDE = 8  # pixels of the network's picture in a cell of its answer
+FINDER_CENTRE = 0.35  # the middle of a face lies this far under the eyes' middle, in parts of the eyes' distance
+FINDER_SMALLEST = 40  # pixels of the frame's side: with less there is nothing to encode
+FINDER_FIRST, FINDER_LAST = 512, 2048  # the longest side in which faces are looked for, first and if none is found
+FINDER_LEAST = 40  # pixels of the longest side of the pyramid's smallest picture
+FINDER_PROBABLE = 0.35  # a score from which a cell is looked at
+FINDER_SURE = 0.5  # a score that a face must have once it is seen upright at the trained size
+FINDER_FAINT = 0.1  # a score below which a cell says nothing of the eyes
+FINDER_CROP = 96  # pixels of the side of what is looked at again
+FINDER_SECOND = (22.0,)  # pixels between the eyes there
+FINDER_THIRD = (16.0, 19.0, 22.0, 26.0, 30.0)  # and in a third look, whose answers are averaged
+FINDER_MOST = 64  # faces a picture, at most
 
 # The handles by which a face can be taken hold of: the landmarks of the 300-W challenge whose mean each is. Left and
 # right are the picture's.

@@ -30,8 +30,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..canvases import CANVAS, Canvases, scenes
 from ..dataset import Dataset
 from ..errors import UserError
-from ..faces import CENTRE, FORMAT, NETWORK, STRIDE
+from ..faces import FORMAT, NETWORK
 from ..files import FINDER, atomic_write, replace_folder
+from ..rules import FINDER_CENTRE, FINDER_STRIDE
 
 SIZES = (12.0, 32.0)  # eye distances in pixels at which a face counts
 CHECKPOINT = "finder.pt"
@@ -122,13 +123,13 @@ def targets(eyes: list[np.ndarray], cells: int) -> tuple[np.ndarray, np.ndarray,
     n = len(eyes)
     wanted = np.zeros((n, cells, cells), np.float32)
     offsets, apart = np.zeros((n, cells, cells, 4), np.float32), np.ones((n, cells, cells), np.float32)
-    middle = (np.arange(cells, dtype=np.float32) + 0.5) * STRIDE
+    middle = (np.arange(cells, dtype=np.float32) + 0.5) * FINDER_STRIDE
     u, v = np.meshgrid(middle, middle)
     for row, places in enumerate(eyes):
         for x0, y0, x1, y1 in places:
             dx, dy = x1 - x0, y1 - y0
             distance = math.hypot(dx, dy)
-            x, y = (x0 + x1) / 2 - CENTRE * dy, (y0 + y1) / 2 + CENTRE * dx
+            x, y = (x0 + x1) / 2 - FINDER_CENTRE * dy, (y0 + y1) / 2 + FINDER_CENTRE * dx
             far = np.hypot(u - x, v - y)
             if SIZES[0] <= distance <= SIZES[1]:
                 wanted[row][(far < max(0.75 * distance, 8.0)) & (wanted[row] == 0)] = -1
@@ -186,7 +187,7 @@ def train(settings: Settings, dataset: Dataset, out: Path, say: Callable[[str], 
             group["lr"] = settings.learning_rate * pace(step, settings.steps)
         drawn = [canvases.draw() for _ in range(settings.batch)]
         pictures = torch.from_numpy(np.stack([p for p, _ in drawn])).permute(0, 3, 1, 2).float().div_(255)
-        wanted = [torch.from_numpy(a) for a in targets([e for _, e in drawn], CANVAS // STRIDE)]
+        wanted = [torch.from_numpy(a) for a in targets([e for _, e in drawn], CANVAS // FINDER_STRIDE)]
         score, place = loss(*network(pictures), *wanted)
         optimizer.zero_grad()
         (score + 2 * place).backward()

@@ -1,6 +1,21 @@
 /** Where the faces of a photograph are, and their eyes: the twin of faces.py, on the same network. */
 
 import { context } from "./picture.js";
+import {
+  EYES_APART,
+  FINDER_CENTRE,
+  FINDER_CROP,
+  FINDER_FAINT,
+  FINDER_FIRST,
+  FINDER_LAST,
+  FINDER_LEAST,
+  FINDER_MOST,
+  FINDER_PROBABLE,
+  FINDER_SECOND,
+  FINDER_STRIDE,
+  FINDER_SURE,
+  FINDER_THIRD,
+} from "./rules.js";
 
 /**
  * @typedef {import("./photo.js").Point} Point
@@ -11,22 +26,6 @@ import { context } from "./picture.js";
  *   Promise<import("./worker.js").Found>} Network
  */
 
-const STRIDE = 8;
-const CENTRE = 0.35;
-const FRAME = 1 / 0.385;
-/** A frame with fewer pixels on a side holds nothing to encode. */
-export const SMALLEST = 40;
-const FIRST = 512;
-const LAST = 2048;
-const LEAST = 40;
-const PROBABLE = 0.35;
-const SURE = 0.5;
-const CROP = 96;
-const FAINT = 0.1;
-const SECOND = [22];
-const THIRD = [16, 19, 22, 26, 30];
-const MOST = 64;
-
 /**
  * The faces of an upright photograph, the largest first.
  * @param {HTMLCanvasElement} photograph
@@ -35,12 +34,12 @@ const MOST = 64;
  */
 export async function findFaces(photograph, network) {
   const longest = Math.max(photograph.width, photograph.height);
-  for (let most = FIRST; ; most *= 2) {
+  for (let most = FINDER_FIRST; ; most *= 2) {
     const candidates = await pyramid(photograph, Math.min(1, most / longest), network);
     const found = await sure(photograph, candidates, network);
-    if (found.length || most >= Math.min(longest, LAST)) {
+    if (found.length || most >= Math.min(longest, FINDER_LAST)) {
       return found.sort((a, b) => apart(b) - apart(a)).map(({ x0, y0, x1, y1, score }) => {
-        return { eyes: [{ x: x0, y: y0 }, { x: x1, y: y1 }], score, side: FRAME * Math.hypot(x1 - x0, y1 - y0) };
+        return { eyes: [{ x: x0, y: y0 }, { x: x1, y: y1 }], score, side: Math.hypot(x1 - x0, y1 - y0) / EYES_APART };
       });
     }
   }
@@ -60,8 +59,8 @@ async function pyramid(photograph, scale, network) {
   for (; ; scale /= 2) {
     const [width, height] = [photograph.width, photograph.height].map((n) => Math.max(1, Math.round(n * scale)));
     picture = resized(picture, width, height);
-    const across = Math.ceil(width / STRIDE) * STRIDE;
-    const down = Math.ceil(height / STRIDE) * STRIDE;
+    const across = Math.ceil(width / FINDER_STRIDE) * FINDER_STRIDE;
+    const down = Math.ceil(height / FINDER_STRIDE) * FINDER_STRIDE;
     const { data } = context(picture).getImageData(0, 0, width, height);
     const values = new Float32Array(down * across * 3);
     for (let y = 0, to = 0; y < down; y++) {
@@ -71,21 +70,21 @@ async function pyramid(photograph, scale, network) {
       }
     }
     const { scores, eyes } = await network(values, [1, down, across, 3]);
-    const columns = across / STRIDE;
+    const columns = across / FINDER_STRIDE;
     const [sx, sy] = [photograph.width / width, photograph.height / height];
     for (let k = 0; k < scores.length; k++) {
-      if (scores[k] <= PROBABLE) continue;
-      const [x, y] = [((k % columns) + 0.5) * STRIDE, (Math.floor(k / columns) + 0.5) * STRIDE];
+      if (scores[k] <= FINDER_PROBABLE) continue;
+      const [x, y] = [((k % columns) + 0.5) * FINDER_STRIDE, (Math.floor(k / columns) + 0.5) * FINDER_STRIDE];
       const [x0, y0, x1, y1] = eyes.subarray(4 * k, 4 * k + 4);
       rows.push({ x0: (x + x0) * sx, y0: (y + y0) * sy, x1: (x + x1) * sx, y1: (y + y1) * sy, score: scores[k] });
     }
-    if (Math.max(width, height) < 2 * LEAST) break;
+    if (Math.max(width, height) < 2 * FINDER_LEAST) break;
   }
   rows.sort((a, b) => b.score - a.score);
   /** @type {Row[]} */
   const kept = [];
   for (const row of rows) if (apart(row) > 0 && !kept.some((other) => same(row, other))) kept.push(row);
-  return kept.slice(0, MOST);
+  return kept.slice(0, FINDER_MOST);
 }
 
 /**
@@ -99,8 +98,8 @@ async function sure(photograph, candidates, network) {
   const kept = [];
   for (const candidate of candidates) {
     if (kept.some((other) => same(candidate, other))) continue;
-    const row = await look(photograph, await look(photograph, candidate, network, SECOND), network, THIRD);
-    if (row.score >= SURE && !kept.some((other) => same(row, other))) kept.push(row);
+    const row = await look(photograph, await look(photograph, candidate, network, FINDER_SECOND), network, FINDER_THIRD);
+    if (row.score >= FINDER_SURE && !kept.some((other) => same(row, other))) kept.push(row);
   }
   return kept;
 }
@@ -110,27 +109,27 @@ async function sure(photograph, candidates, network) {
  * @param {HTMLCanvasElement} photograph
  * @param {Row} row
  * @param {Network} network
- * @param {number[]} sizes the eyes' distances in the crops, in pixels
+ * @param {readonly number[]} sizes the eyes' distances in the crops, in pixels
  * @returns {Promise<Row>}
  */
 async function look(photograph, row, network, sizes) {
   const { x0, y0, x1, y1 } = row;
   const distance = apart(row);
-  if (row.score < PROBABLE) return row;
+  if (row.score < FINDER_PROBABLE) return row;
   const [c, s] = [(x1 - x0) / distance, (y1 - y0) / distance];
-  const half = CROP / 2;
+  const half = FINDER_CROP / 2;
   const maps = sizes.map((size) => {
     const scale = distance / size;
     const [a, b, d, e] = [c * scale, -s * scale, s * scale, c * scale];
-    const left = (x0 + x1) / 2 - CENTRE * (y1 - y0) - half * (a + b);
-    const top = (y0 + y1) / 2 + CENTRE * (x1 - x0) - half * (d + e);
+    const left = (x0 + x1) / 2 - FINDER_CENTRE * (y1 - y0) - half * (a + b);
+    const top = (y0 + y1) / 2 + FINDER_CENTRE * (x1 - x0) - half * (d + e);
     return { map: [a, b, left, d, e, top], scale };
   });
   const crops = maps.map(({ map, scale }) => crop(photograph, map, scale));
   const values = new Float32Array(crops.length * crops[0].length);
   crops.forEach((each, k) => values.set(each, k * each.length));
-  const { scores, eyes } = await network(values, [2 * sizes.length, CROP, CROP, 3]);
-  const columns = CROP / STRIDE;
+  const { scores, eyes } = await network(values, [2 * sizes.length, FINDER_CROP, FINDER_CROP, 3]);
+  const columns = FINDER_CROP / FINDER_STRIDE;
   const cells = columns * columns;
   const best = Array.from({ length: 2 * sizes.length }, (_, n) =>
     scores.subarray(n * cells, (n + 1) * cells).reduce((most, value) => Math.max(most, value), 0),
@@ -141,12 +140,12 @@ async function look(photograph, row, network, sizes) {
     const sum = [0, 0, 0, 0, 0];
     for (let k = 2 * n * cells; k < 2 * (n + 1) * cells; k++) {
       const picture = Math.floor(k / cells);
-      if (scores[k] <= Math.max(0.5 * best[picture], FAINT)) continue;
-      const [x, y] = [((k % columns) + 0.5) * STRIDE, (Math.floor((k % cells) / columns) + 0.5) * STRIDE];
+      if (scores[k] <= Math.max(0.5 * best[picture], FINDER_FAINT)) continue;
+      const [x, y] = [((k % columns) + 0.5) * FINDER_STRIDE, (Math.floor((k % cells) / columns) + 0.5) * FINDER_STRIDE];
       let [u0, v0, u1, v1] = eyes.subarray(4 * k, 4 * k + 4);
       [u0, v0, u1, v1] = [u0 + x, v0 + y, u1 + x, v1 + y];
-      if (picture % 2) [u0, v0, u1, v1] = [CROP - u1, v1, CROP - u0, v0]; // seen in the mirror
-      if (Math.hypot((u0 + u1) / 2 - half, (v0 + v1) / 2 + CENTRE * size - half) >= size / 2) continue;
+      if (picture % 2) [u0, v0, u1, v1] = [FINDER_CROP - u1, v1, FINDER_CROP - u0, v0]; // seen in the mirror
+      if (Math.hypot((u0 + u1) / 2 - half, (v0 + v1) / 2 + FINDER_CENTRE * size - half) >= size / 2) continue;
       [u0, v0, u1, v1, 1].forEach((value, at) => (sum[at] += scores[k] * value));
     }
     if (!sum[4]) return;
@@ -162,23 +161,23 @@ async function look(photograph, row, network, sizes) {
 /**
  * The square that an affine map cuts out of a photograph, and its mirror image; black outside of the photograph.
  * @param {HTMLCanvasElement} photograph
- * @param {number[]} map crop to photograph
+ * @param {readonly number[]} map crop to photograph
  * @param {number} scale pixels of the photograph in one of the crop
  */
 function crop(photograph, [a, b, left, d, e, top], scale) {
   const grown = 2 ** Math.max(0, Math.floor(Math.log2(scale))); // cut larger, then halved, so that no detail aliases
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = CROP * Math.min(grown, 16);
+  canvas.width = canvas.height = FINDER_CROP * Math.min(grown, 16);
   const target = context(canvas, { willReadFrequently: true });
   target.fillRect(0, 0, canvas.width, canvas.height);
   target.imageSmoothingQuality = "high";
-  const zoom = canvas.width / CROP / scale ** 2; // the inverse of a turn and a scale is the turn back over its square
+  const zoom = canvas.width / FINDER_CROP / scale ** 2; // the inverse of a turn and a scale is the turn back over its square
   target.setTransform(a * zoom, b * zoom, d * zoom, e * zoom, -zoom * (a * left + d * top), -zoom * (b * left + e * top));
   target.drawImage(photograph, 0, 0);
-  const { data } = context(resized(canvas, CROP, CROP)).getImageData(0, 0, CROP, CROP);
-  const values = new Float32Array(2 * CROP * CROP * 3);
-  for (let k = 0; k < CROP * CROP; k++) {
-    const mirrored = CROP * CROP + k - (k % CROP) + (CROP - 1 - (k % CROP));
+  const { data } = context(resized(canvas, FINDER_CROP, FINDER_CROP)).getImageData(0, 0, FINDER_CROP, FINDER_CROP);
+  const values = new Float32Array(2 * FINDER_CROP * FINDER_CROP * 3);
+  for (let k = 0; k < FINDER_CROP * FINDER_CROP; k++) {
+    const mirrored = FINDER_CROP * FINDER_CROP + k - (k % FINDER_CROP) + (FINDER_CROP - 1 - (k % FINDER_CROP));
     for (let c = 0; c < 3; c++) values[3 * k + c] = values[3 * mirrored + c] = data[4 * k + c] / 255;
   }
   return values;

@@ -1,11 +1,12 @@
 /** The dialog for the person's own photograph: pick it, put two dots on the eyes, see what the model makes of it. */
 
 import { byId, inside, onClick } from "./dom.js";
-import { SMALLEST, findFaces } from "./faces.js";
+import { findFaces } from "./faces.js";
 import { likeness } from "./likeness.js";
 import * as photo from "./photo.js";
 import { context, paint, toInput } from "./picture.js";
 import { newestOnly } from "./rest.js";
+import { FINDER_SMALLEST } from "./rules.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -144,7 +145,7 @@ export class PhotoDialog {
   #choose({ eyes, side }) {
     this.#eyes = photo.settled(eyes, this.#canvas.width, this.#canvas.height);
     const small = `The face is ${Math.round(side)} pixels wide, so little can be seen of it: take a larger picture.`;
-    this.#note = side < SMALLEST ? small : "";
+    this.#note = side < FINDER_SMALLEST ? small : "";
     this.#moved();
   }
 

@@ -1,6 +1,7 @@
 /** A photograph into the frame: the square in which the model knows faces, set by the two eyes. */
 
 import { context } from "./picture.js";
+import { CUT_OUT, EYES_APART, EYES_MIDDLE, IN_FRAME } from "./rules.js";
 
 /**
  * @typedef {{x: number, y: number}} Point in pixels of the photograph
@@ -8,18 +9,12 @@ import { context } from "./picture.js";
  * @typedef {import("./picture.js").Shape} Shape
  */
 
-/** The middle between the eyes lies here, in parts of the frame's side. */
-const MIDDLE = { across: 0.5, down: 0.315 };
-/** The eyes are this far apart, and level. */
-const EYES_APART = 0.385;
+/** The middle between the eyes, in parts of the frame's side. */
+const [ACROSS, DOWN] = EYES_MIDDLE;
 /** The longest side of a photograph in memory: more shows nothing more in a frame of some hundred pixels. */
 const LONGEST = 2048;
 /** Pictures of up to this many pixels are decoded once more, whole, to see whether they are damaged; it takes memory. */
 const CHECKED = 24e6;
-/** A square picture up to this many pixels is taken for a face that somebody has cut out. */
-const CUT_OUT = 256;
-/** Eyes as near as this, in parts of the side, to where the frame has them are in the frame. */
-const NEAR = 0.08;
 /** The frame is cut at most this large before it is shrunk. */
 const LARGEST_CUT = 2048;
 
@@ -107,7 +102,7 @@ function blank(target) {
 export function guess(width, height) {
   const cutOut = isCutOut(width, height);
   const apart = cutOut ? EYES_APART * width : 0.2 * Math.min(width, height);
-  const y = (cutOut ? MIDDLE.down : 0.42) * height;
+  const y = (cutOut ? DOWN : 0.42) * height;
   return [{ x: width / 2 - apart / 2, y }, { x: width / 2 + apart / 2, y }];
 }
 
@@ -128,9 +123,9 @@ export function isCutOut(width, height) {
  * @returns {[Point, Point]}
  */
 export function settled(eyes, width, height) {
-  const y = MIDDLE.down * height;
-  const expected = [MIDDLE.across - EYES_APART / 2, MIDDLE.across + EYES_APART / 2].map((x) => ({ x: x * width, y }));
-  const near = eyes.every((eye, k) => Math.max(Math.abs(eye.x - expected[k].x), Math.abs(eye.y - y)) < NEAR * width);
+  const y = DOWN * height;
+  const expected = [ACROSS - EYES_APART / 2, ACROSS + EYES_APART / 2].map((x) => ({ x: x * width, y }));
+  const near = eyes.every((eye, k) => Math.max(Math.abs(eye.x - expected[k].x), Math.abs(eye.y - y)) < IN_FRAME * width);
   return width === height && near ? [expected[0], expected[1]] : [{ ...eyes[0] }, { ...eyes[1] }];
 }
 
@@ -146,8 +141,8 @@ export function frame(left, right) {
   const across = { x: dx / apart, y: dy / apart };
   const side = apart / EYES_APART;
   const corner = {
-    x: (left.x + right.x) / 2 - side * (MIDDLE.across * across.x - MIDDLE.down * across.y),
-    y: (left.y + right.y) / 2 - side * (MIDDLE.across * across.y + MIDDLE.down * across.x),
+    x: (left.x + right.x) / 2 - side * (ACROSS * across.x - DOWN * across.y),
+    y: (left.y + right.y) / 2 - side * (ACROSS * across.y + DOWN * across.x),
   };
   return { corner, side, across };
 }

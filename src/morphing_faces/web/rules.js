@@ -1,5 +1,5 @@
 /**
- * What the two twins of the session share: its limits, its streams of random numbers, and what it says.
+ * What the twins in Python and in the page share: limits, streams of random numbers, where the frame has the eyes, messages.
  *
  * Written by scripts/rules.py from rules.py: change that, not this.
  */
@@ -23,6 +23,23 @@ export const PARTS = /** @type {const} */ (["shape", "appearance"]);
 export const UNDO_STEPS = 200;
 export const WALK_SECONDS = 0.45;
 export const GLIDE_SECONDS = 4.0;
+export const EYES_MIDDLE = /** @type {const} */ ([0.5, 0.315]);
+export const EYES_APART = 0.385;
+export const CUT_OUT = 256;
+export const IN_FRAME = 0.08;
+export const FINDER_STRIDE = 8;
+export const FINDER_CENTRE = 0.35;
+export const FINDER_SMALLEST = 40;
+export const FINDER_FIRST = 512;
+export const FINDER_LAST = 2048;
+export const FINDER_LEAST = 40;
+export const FINDER_PROBABLE = 0.35;
+export const FINDER_SURE = 0.5;
+export const FINDER_FAINT = 0.1;
+export const FINDER_CROP = 96;
+export const FINDER_SECOND = /** @type {const} */ ([22.0]);
+export const FINDER_THIRD = /** @type {const} */ ([16.0, 19.0, 22.0, 26.0, 30.0]);
+export const FINDER_MOST = 64;
 export const HANDLES = {
   "mouth-left": [
     48
