@@ -219,18 +219,37 @@ def export(
     active = active_units(means)
     files = {name: proto.SerializeToString() for name, proto in half.items()}
     files["golden.json"] = (json.dumps(make_golden(half, recipe.latent_size)) + "\n").encode()
-    height, width, channels = dataset.image_shape
+    measured = {key: round(value, 4) for key, value in figures.items()} | differences
+    manifest = make_manifest(model, recipe, latents.share, kl, active, measured, files)
+    manifest |= {"training": training_record(recipe, dataset, saved["state"]), "licence": licence}
+    with replace_folder(out, BUNDLE, overwrite=overwrite) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def make_manifest(
+    model: VAE,
+    recipe: Recipe,
+    share: Tensor,
+    kl: Tensor,
+    active: Tensor,
+    figures: dict[str, float],
+    files: dict[str, bytes],
+) -> dict[str, Any]:
+    """What a bundle says of its model, all but its training and its licence.
+
+    ``share``, ``kl`` and ``active``, each (latent_size,), are each dimension's part of the visible change, its KL in nats
+    and whether it is used at all.
+    """
+    height, width, channels = model.image_shape
     dimension = [
-        {
-            "latent": i,
-            "share": round(float(latents.share[i]), 6),
-            "kl": round(float(kl[i]), 4),
-            "active": bool(active[i]),
-        }
+        {"latent": i, "share": round(float(share[i]), 6), "kl": round(float(kl[i]), 4), "active": bool(active[i])}
         for i in range(recipe.latent_size)
     ]
     first = dimension[:INTERESTING]
-    manifest = {
+    return {
         "format": FORMAT_WITH_SHAPE if model.shape else FORMAT,
         "name": recipe.name,
         "image_shape": [height, width, channels],
@@ -241,24 +260,16 @@ def export(
         "latents": {key: [entry[key] for entry in dimension] for key in ("share", "kl", "active")},
         "attributes": {},
         **({"shape": {"landmarks": np.round(model.landmarks.tolist(), 3).tolist()}} if model.shape else {}),
-        "training": training_record(recipe, dataset, saved["state"]),
         "figures": {
-            **{key: round(value, 4) for key, value in figures.items()},
+            **figures,
             "active_u": int(active.sum()),
             "share_of_first_29": round(sum(entry["share"] for entry in first), 4),
-            **differences,
         },
-        "licence": licence,
         "files": {
             name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             for name, content in files.items()
         },
     }
-    with replace_folder(out, BUNDLE, overwrite=overwrite) as folder:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return manifest
 
 
 @torch.no_grad()
