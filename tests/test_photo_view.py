@@ -1,0 +1,184 @@
+"""The page's photograph against Python, in a real browser: ways between faces, displacement, shading, both ways of drawing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from conftest import visits
+from morphing_faces import follow, morph
+from morphing_faces.align import Frame
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+EYES = ((122.3, 118.9), (187.6, 131.2))
+HEIGHT, WIDTH = 261, 307  # of the photograph: no power of two, and odd
+CELLS, LOOK = 16, 128  # a side of a field, and of an appearance
+
+# Brings arrays over, and lays out a photograph and a face's parts as the page has them.
+PREPARE = """async ([height, width, photograph]) => {
+  const { displacement, shading } = await import('/follow.js');
+  const { PhotoView } = await import('/photo-view.js');
+  const bytes = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+  const floats = (text) => new Float32Array(bytes(text).buffer);
+  const plain = (values) => btoa(Array.from(new Uint8Array(values.buffer), (one) => String.fromCharCode(one)).join(''));
+  const picture = Object.assign(document.createElement('canvas'), { height, width });
+  picture.getContext('2d').putImageData(new ImageData(new Uint8ClampedArray(bytes(photograph)), width, height), 0, 0);
+  const parts = ([appearance, field], channels, side, n) =>
+    ({ appearance: floats(appearance), field: floats(field), n, height: side, width: side, channels });
+  const drawn = (canvas) => {
+    const copy = Object.assign(document.createElement('canvas'), { height: canvas.height, width: canvas.width });
+    const pen = copy.getContext('2d');
+    pen.drawImage(canvas, 0, 0);
+    return plain(pen.getImageData(0, 0, copy.width, copy.height).data);
+  };
+  window.twin = { floats, plain, parts, drawn, picture, displacement, shading, PhotoView };
+}"""
+DRAW = """([eyes, own, moved, gl, sides]) => {
+  const { PhotoView, parts, drawn, picture } = window.twin;
+  const [at, there] = [own, moved].map((one) => parts(one, 3, 128, 16));
+  const view = new PhotoView(picture, eyes.map(([x, y]) => ({ x, y })), at, { gl });
+  const found = { gl: view.accelerated };
+  const whole = () => drawn(view.draw(view.whole, picture.width, picture.height));
+  found.first = whole();
+  view.move(there);
+  found.moved = whole();
+  found.portraits = sides.map((side) => drawn(view.draw(view.portrait, side, side)));
+  view.move(at);
+  found.back = whole();
+  view.close();
+  return found;
+}"""
+
+Face = tuple[np.ndarray, np.ndarray]
+
+
+def sent(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def received(text: str, kind: Any, *shape: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind).reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def face(rng: np.random.Generator, channels: int = 3, side: int = LOOK, cells: int = CELLS) -> Face:
+    """The appearance and the field of a face that nobody has: both smooth, as a model's are."""
+    across = np.linspace(0, np.pi, cells)
+    bump = np.sin(across)[:, None] * np.sin(across)
+    field = (bump[..., None] * rng.normal(0, 5 * side / 128, 2)).astype(np.float32)
+    coarse = rng.uniform(0.1, 0.9, (8, 8, channels)).astype(np.float32)
+    middles = (np.arange(side, dtype=np.float32) + 0.5) / side
+    return follow.bilinear(coarse, np.stack(np.meshgrid(middles, middles), -1)).astype(np.float32), field
+
+
+@pytest.fixture(scope="module")
+def photograph(rng: np.random.Generator) -> np.ndarray:
+    """Soft blots and fine grain, uint8 (height, width, 3)."""
+    down, across = np.mgrid[:HEIGHT, :WIDTH]
+    waves = [90 * np.sin(across / (9 + k)) * np.cos(down / (7 + k)) for k in range(3)]
+    return np.rint(128 + np.stack(waves, -1) + rng.uniform(-20, 20, (HEIGHT, WIDTH, 3))).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, address: str, photograph: np.ndarray) -> Iterator[Page]:
+    """A document of the page's origin on which nothing runs by itself, with what the tests share."""
+    with visits(browser) as (go, errors):
+        page = go(f"{address}icon.svg", allow=("favicon.ico",))
+        page.goto(f"{address}how-it-works.html")  # a document that has canvases
+        opaque = np.dstack([photograph, np.full((HEIGHT, WIDTH), 255, np.uint8)])
+        page.evaluate(PREPARE, [HEIGHT, WIDTH, sent(opaque)])
+        yield page
+        assert not errors, "\n".join(errors)
+
+
+def test_the_mean_of_faces_is_pythons_with_and_without_a_part_kept(page: Page, rng: np.random.Generator) -> None:
+    z = rng.standard_normal((4, 40)).astype(np.float32)
+    weights = [0.5, 1, 0, 0.25]
+    found = page.evaluate(
+        """async ([z, weights]) => {
+          const { mean, mixed } = await import('/morph.js');
+          const points = z.map((one) => Float32Array.from(one));
+          const faces = points.map((one) => ({ z: one, still: null }));
+          const kept = [{ z: points[0], still: { part: 'appearance', z: points[3] } }, faces[1], faces[2]];
+          const both = mixed(kept, [1, 2, 3]);
+          const message = (odd) => { try { mean(points, odd); return null; } catch (error) { return error.message; } };
+          return {
+            equal: Array.from(mean(points)), weighted: Array.from(mean(points, weights)),
+            none: mixed(faces, weights).still, opposite: Array.from(mean([points[0], points[0].map((v) => -v)])),
+            z: Array.from(both.z), part: both.still.part, shape: Array.from(both.still.z),
+            refused: [message([1, 1]), message([0, 0, 0, 0]), message([1, -1, 1, 1]), message([1, NaN, 1, 1])],
+          };
+        }""",
+        [z.tolist(), weights],
+    )
+    assert found["equal"] == pytest.approx(morph.mean(list(z)), abs=1e-5)
+    assert found["weighted"] == pytest.approx(morph.mean(list(z), weights), abs=1e-5)
+    assert found["opposite"] == pytest.approx(morph.mean([z[0], -z[0]]), abs=1e-5)
+    assert found["none"] is None
+    assert found["z"] == pytest.approx(morph.mean([z[3], z[1], z[2]], [1, 2, 3]), abs=1e-5)
+    assert found["part"] == "shape"
+    assert found["shape"] == pytest.approx(morph.mean([z[0], z[1], z[2]], [1, 2, 3]), abs=1e-5)
+    assert found["refused"][0] == "weights 1,1: must be 4 numbers of 0 or more, and one of them above 0"
+    assert all(said.startswith("weights") for said in found["refused"])
+
+
+@pytest.mark.parametrize(("channels", "side"), [(3, 128), (1, 128), (3, 32)])
+def test_displacement_and_shading_are_pythons(page: Page, rng: np.random.Generator, channels: int, side: int) -> None:
+    old, new = face(rng, channels, side), face(rng, channels, side)
+    way, shade = page.evaluate(
+        """([old, now, channels, side]) => {
+          const { parts, plain, displacement, shading } = window.twin;
+          const [a, b] = [old, now].map((one) => parts(one, channels, side, 16));
+          return [plain(displacement(a, b)), plain(shading(a, b).values)];
+        }""",
+        [[sent(part) for part in old], [sent(part) for part in new], channels, side],
+    )
+    expected = follow.displacement(old[1], new[1], side)
+    assert np.abs(expected).max() > 0.02, "nothing moves: this shows nothing"
+    assert np.abs(received(way, np.float32, *expected.shape) - expected).max() < 1e-5
+    expected = follow.shading(old[0], new[0], new[1])
+    assert np.abs(expected).max() > 0.3
+    assert np.abs(received(shade, np.float32, *expected.shape) - expected).max() < 1e-5
+
+
+def draw(page: Page, own: Face, moved: Face, gl: bool, sides: tuple[int, ...] = ()) -> dict[str, Any]:
+    """The photograph at its own size, RGB: as it is first, moved, and back; and portraits of a side, moved."""
+    faces = [[sent(part) for part in one] for one in (own, moved)]
+    found: dict[str, Any] = page.evaluate(DRAW, [EYES, *faces, gl, sides])
+    for key in ("first", "moved", "back"):
+        found[key] = received(found[key], np.uint8, HEIGHT, WIDTH, 4)[..., :3]
+    portraits = zip(found["portraits"], sides, strict=True)
+    found["portraits"] = [received(text, np.uint8, side, side, 4)[..., :3] for text, side in portraits]
+    return found
+
+
+def test_both_ways_of_drawing_are_one_and_pythons_and_leave_the_own_face_to_the_bit(
+    page: Page, rng: np.random.Generator, photograph: np.ndarray
+) -> None:
+    own, moved = face(rng), face(rng)
+    sides = (256, 128)  # larger than the photograph has it, and smaller
+    shader, by_hand = (draw(page, own, moved, gl, sides) for gl in (True, False))
+    assert not by_hand["gl"]
+    assert shader["gl"], "this browser has no WebGL2: the shader was not tested"
+    for found in (shader, by_hand):
+        assert np.array_equal(found["first"], photograph)
+        assert np.array_equal(found["back"], photograph)
+    way = follow.displacement(own[1], moved[1], LOOK)
+    expected = follow.apply(photograph, Frame.of(EYES), way, follow.shading(own[0], moved[0], moved[1])).astype(int)
+    assert np.abs(expected - photograph).mean() > 5, "nothing moves: this shows nothing"
+    for found, most in ((shader, 8), (by_hand, 1)):  # the shader's displacement and shading are halves
+        off = np.abs(found["moved"] - expected)
+        assert off.mean() < 0.1
+        assert off.max() <= most
+    for one, other in zip(shader["portraits"], by_hand["portraits"], strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 5, "they scale by different filters, and no further apart"
