@@ -1,17 +1,23 @@
-"""The page's photograph against Python, in a real browser: ways between faces, displacement, shading, both ways of drawing."""
+"""The page's photograph in a real browser: against Python, drawn in both ways, and in films."""
 
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import morphing_faces as mf
 from conftest import visits
+from hand import Hand, Serve, open_page, pick, picture_file, pixels, row, until
 from morphing_faces import follow, morph
 from morphing_faces.align import Frame
+from morphing_faces.pictures import to_uint8
+from scene import background, paste
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -182,3 +188,109 @@ def test_both_ways_of_drawing_are_one_and_pythons_and_leave_the_own_face_to_the_
         assert off.max() <= most
     for one, other in zip(shader["portraits"], by_hand["portraits"], strict=True):
         assert np.abs(one.astype(int) - other).mean() < 5, "they scale by different filters, and no further apart"
+
+
+# --- in the place of the face
+
+
+@pytest.fixture(scope="module")
+def followed(browser: Browser, serve: Serve) -> Iterator[Hand]:
+    """A page on which a photograph follows, at its own face, which is held."""
+    model = mf.load()
+    scene = background(300, 260)
+    paste(scene, to_uint8(model.decode(0.8 * model.sample(2, seed=3)))[1], 150, 100, 48, 9)
+    with visits(browser) as (go, errors):
+        hand = open_page(go, serve("color"))
+        hand.press("p")
+        pick(hand, picture_file(scene))
+        hand["#photo-use:not([disabled])"].wait_for()
+        hand.click("#photo-use")
+        hand["#photo-bar:not([hidden])"].wait_for()
+        hand.at_rest()
+        yield hand
+        assert not errors, "\n".join(errors)
+
+
+def stage(hand: Hand) -> np.ndarray:
+    return pixels(hand, "#photo-stage")
+
+
+def test_whatever_moves_the_face_moves_the_photograph_and_undo_brings_it_back(followed: Hand) -> None:
+    hand, itself = followed, stage(followed)
+    z = hand.z
+
+    def moves(what: str) -> None:
+        until(lambda: np.abs(stage(hand) - itself).max() > 20, f"{what} moves the photograph")
+
+    def comes_back() -> None:
+        while not np.array_equal(hand.z, z) or not hand.state("frozen"):
+            hand.click("#undo")
+        until(lambda: np.array_equal(stage(hand), itself), "the photograph is itself again")
+
+    for what, act in (
+        ("a dimension", lambda: hand.slide(f"{row(0)} input", 2.5)),
+        ("a knob", lambda: hand.slide("#knobs li:nth-child(1) input", 3)),
+        ("random", lambda: hand.click("#random")),
+        ("the average face", lambda: hand.click("#reset")),
+        ("how ordinary it is", lambda: hand.slide("#scale", 2)),
+        ("a walk", lambda: hand.click("#walk")),
+        ("a glide", lambda: hand.click("#glide")),
+    ):
+        act()
+        moves(what)
+        comes_back()
+    hand.page.evaluate("scrollTo(0, 0)")
+    hand.press("f")
+    hand.hover(-0.9, 0.8)
+    moves("the hand")
+    hand.page.mouse.move(2, 2)  # gone without a click
+    until(lambda: np.array_equal(stage(hand), itself), "the photograph is itself again")
+    hand.press("f")
+    hand.slide("#knobs li:nth-child(1) input", 3)
+    moves("a knob")
+    hand.click("#photo-compare")
+    assert np.array_equal(stage(hand), itself)
+    hand.click("#photo-compare")
+    comes_back()
+
+
+def close_to(frame: Image.Image, wanted: np.ndarray) -> float:
+    """How far a frame is from a picture, on average over its pixels, of 255."""
+    there = Image.fromarray(wanted.astype(np.uint8)).resize(frame.size, Image.Resampling.BICUBIC)
+    return float(np.abs(np.asarray(frame.convert("RGB"), float) - np.asarray(there)).mean())
+
+
+def test_films_are_of_the_photograph_while_it_is_shown(followed: Hand) -> None:
+    model, hand, itself = mf.load(), followed, stage(followed)
+    hand["#film-format"].select_option(label="GIF")
+    hand.click("#favour")
+    hand.click("#record")
+    hand.slide("#knobs li:nth-child(1) input", 3)
+    hand.at_rest()
+    until(lambda: np.abs(stage(hand) - itself).max() > 30, "the photograph follows")
+    moved, face = stage(hand), to_uint8(model.decode(hand.z))[0]
+    _, content = hand.download(lambda: hand.page.click("#record"))
+    film: Any = Image.open(io.BytesIO(content))
+    assert close_to(film, itself) < 6
+    film.seek(film.n_frames - 1)
+    assert close_to(film, moved) < 6
+    assert close_to(film, face) > 20
+
+    hand.click("#favour")
+    hand.click("#random")  # what is shown meanwhile does not matter
+    hand.page.evaluate("import('/film.js').then(({ FRAME }) => { FRAME.gif = 500; })")  # a tenth of the frames: quick
+    _, content = hand.download(lambda: hand.page.click("#morph-film"))
+    film = Image.open(io.BytesIO(content))
+    assert film.n_frames == 10
+    for number, wanted in ((0, itself), (5, moved)):
+        film.seek(number)
+        assert close_to(film, wanted) < 6
+
+    hand.click("#record")
+    hand.click("#photo-leave")  # the film goes on with the face, and what it has of the photograph is still drawn
+    _, content = hand.download(lambda: hand.page.click("#record"))
+    film = Image.open(io.BytesIO(content))
+    film.seek(film.n_frames - 1)
+    assert close_to(film, to_uint8(model.decode(hand.z))[0]) < 6
+    film.seek(0)
+    assert close_to(film, to_uint8(model.decode(hand.z))[0]) > 20
