@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EYES = ((122.3, 118.9), (187.6, 131.2))
 HEIGHT, WIDTH = 261, 307  # of the photograph: no power of two, and odd
+BAR = ("#photo-bar > span", "#photo-compare", "#photo-save", "#photo-leave")
 CELLS, LOOK = 16, 128  # a side of a field, and of an appearance
 
 # Brings arrays over, and lays out a photograph and a face's parts as the page has them.
@@ -252,6 +253,30 @@ def test_whatever_moves_the_face_moves_the_photograph_and_undo_brings_it_back(fo
     assert np.array_equal(stage(hand), itself)
     hand.click("#photo-compare")
     comes_back()
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (768, 1024), (768, 600), (390, 844), (844, 390)])
+def test_the_bar_of_the_photograph_is_beside_it_and_whole_in_every_window(
+    followed: Hand, size: tuple[int, int]
+) -> None:
+    page = followed.page
+    before = page.viewport_size
+    assert before
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.evaluate("scrollTo(0, 0)")
+    try:
+        boxes = [followed[where].bounding_box() for where in (*BAR, "#random", "#photo-stage")]
+        *bar, tools, picture = [(b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for b in boxes if b]
+        for left, top, right, bottom in bar:
+            assert left >= 8
+            assert right <= size[0] - 8
+            assert bottom <= size[1]
+            for other in (tools, picture):
+                assert right <= other[0] or left >= other[2] or bottom <= other[1] or top >= other[3], "they overlap"
+        assert max(top for _, top, _, _ in bar) < min(bottom for *_, bottom in bar), "they are one row"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        page.set_viewport_size(before)
 
 
 def close_to(frame: Image.Image, wanted: np.ndarray) -> float:
