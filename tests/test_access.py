@@ -65,6 +65,15 @@ def test_axe_finds_nothing_on_the_page(checked: Hand) -> None:
     assert faults(checked) == []
 
 
+def test_axe_finds_nothing_in_a_mix(checked: Hand) -> None:
+    checked.click("#make-mix")
+    try:
+        assert faults(checked) == []
+        assert checked.page.evaluate(STOPS) <= MOST_STOPS
+    finally:
+        checked.click("#make-morph")
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_axe_finds_nothing_inside(checked: Hand, step: str) -> None:
     if not checked["#inside"].is_visible():
@@ -93,7 +102,9 @@ def test_there_are_at_most_forty_stops_on_the_way_through(checked: Hand) -> None
     assert checked.page.evaluate(STOPS) <= MOST_STOPS
 
 
-def test_what_is_pressed_is_large_enough_for_a_finger_or_a_mouse(checked: Hand) -> None:
+@pytest.mark.parametrize("made", ["mix", "morph"])
+def test_what_is_pressed_is_large_enough_for_a_finger_or_a_mouse(checked: Hand, made: str) -> None:
+    checked.click(f"#make-{made}")
     least = 44 if checked.page.evaluate("matchMedia('(pointer: coarse)').matches") else 24
     script = """(least) => [...document.querySelectorAll('button, select, a[href], label:has(input[type=radio])')]
       .filter((one) => one.checkVisibility() && one.tabIndex >= 0 && !one.closest('p, .skip'))

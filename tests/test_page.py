@@ -31,7 +31,7 @@ from hand import (
     slerp,
     until,
 )
-from morphing_faces import noise
+from morphing_faces import morph, noise
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.photo import likeness
 from morphing_faces.pictures import to_uint8
@@ -520,6 +520,80 @@ def test_two_favourites_morph_along_the_great_circle(hand: Hand) -> None:
     for _ in range(3):
         hand.click("#undo")
     assert np.array_equal(hand.z, before)
+
+
+def test_all_favourites_mix_by_their_weights_as_in_python(hand: Hand) -> None:
+    assert not hand["#make-mix"].is_visible()
+    faces = []
+    for _ in range(3):
+        hand.click("#favour")
+        faces.append(hand.z)
+        hand.click("#random")
+    before = hand.z
+    hand.click("#make-mix")
+    np.testing.assert_allclose(hand.z, morph.mean(faces), atol=1e-5)
+    equal = hand.z
+    weight = "#favourites li:nth-child({}) .weight".format
+    assert not hand["#morph-at"].is_visible()
+    hand.slide(weight(2), 1)
+    hand.slide(weight(3), 0.25)
+    np.testing.assert_allclose(hand.z, morph.mean(faces, [0.5, 1, 0.25]), atol=1e-5)
+    assert hand["#favourites .part"].all_inner_texts() == ["29%", "57%", "14%"]
+    assert hand[weight(2)].get_attribute("aria-valuetext") == "1.00, 57% of the mix"
+    hand.click("#favour")  # the mix itself: it does not change what it is of
+    assert hand["#favourites .part"].all_inner_texts() == ["29%", "57%", "14%", "0%"]
+    for _ in range(2):
+        hand.click("#undo")
+    assert np.array_equal(hand.z, equal)
+    hand.click("#undo")
+    assert np.array_equal(hand.z, before)
+    for number in (1, 2, 3):
+        hand.slide(weight(number), 0)
+    hand.says("All weights are 0")
+    np.testing.assert_allclose(hand.z, faces[2], atol=1e-5)
+    hand.click("#make-mix")
+    assert hand["#favourites .part"].all_inner_texts() == ["25%"] * 4
+    hand.click("#make-morph")
+    assert hand["#morph-at"].is_visible()
+    assert not hand[weight(1)].is_visible()
+
+
+def test_a_drag_of_a_weight_is_undone_as_one_and_the_keyboard_reaches_all(hand: Hand) -> None:
+    for _ in range(3):
+        hand.click("#favour")
+        hand.click("#random")
+    hand.click("#make-mix")
+    before = hand.z
+    weights = hand["#favourites .weight"]
+    x, y = centre(weights.first)
+    hand.page.mouse.move(x, y)
+    hand.page.mouse.down()
+    for step in range(1, 5):
+        hand.page.mouse.move(x + 4 * step, y)
+    hand.page.mouse.up()
+    assert not np.array_equal(hand.z, before)
+    hand.click("#undo")
+    assert np.array_equal(hand.z, before)
+    hand["#favourites .show"].first.focus()
+    hand.press("ArrowRight")
+    hand.press("Tab")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Weight of favourite 2"
+    hand.press("ArrowDown")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Weight of favourite 3"
+    hand.press("ArrowRight")
+    assert float(weights.nth(2).input_value()) == pytest.approx(0.51)
+    hand.press("ArrowUp")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Weight of favourite 2"
+    hand.press("Tab")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Remove favourite 2"
+    hand.click("#make-morph")
+    hand["#favourites .to"].nth(1).focus()
+    hand.press("ArrowRight")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Remove favourite 2"
+    hand.press("ArrowRight")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Morph from favourite 3"
+    hand.press("Shift+Tab")
+    assert hand.page.evaluate("document.activeElement.ariaLabel") == "Show favourite 3"
 
 
 @pytest.mark.parametrize(

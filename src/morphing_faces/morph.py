@@ -14,6 +14,7 @@ from .files import atomic_write
 from .noise import check_seed
 from .photo import Photograph, framed, likeness, open_photograph, pictures_of
 from .pictures import enlarge, read_picture, save_picture, to_uint8
+from .rules import say
 from .session import Session
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def mean(latents: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
     z = np.stack([np.asarray(latent, np.float64) for latent in latents])
     w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)
     if w.shape != (len(z),) or not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
-        raise UserError(f"weights {list(w)}: must be {len(z)} numbers of 0 or more, and one of them above 0")
+        raise UserError(say("weights", weights=w.tolist(), count=len(z)))
     w = w / w.sum()
     total = w @ z
     norm = float(np.linalg.norm(total))

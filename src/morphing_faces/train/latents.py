@@ -20,7 +20,7 @@ from .vae import VAE
 
 MAX_CODES = 20_000  # pictures that the aggregate posterior is estimated from, at most, and as many mirror images
 
-WIDTH = 256  # of the hidden layers of each coupling layer
+WIDTH = 64  # of the hidden layers of each coupling layer: many narrow layers say more than few wide ones of as many weights
 STEPS = 1000  # of BATCH codes; twice as many begin to learn 46,000 codes by heart
 BATCH = 512
 LEARNING_RATE = 1e-3
@@ -69,7 +69,7 @@ class Coupling(nn.Module):
     order: Tensor
     back: Tensor
 
-    def __init__(self, size: int, reads: Tensor, moves: Tensor):
+    def __init__(self, size: int, reads: Tensor, moves: Tensor, width: int):
         super().__init__()
         chosen = torch.cat([reads, moves])
         left = torch.tensor(sorted(set(range(size)) - set(chosen.tolist())), dtype=torch.long)
@@ -77,9 +77,9 @@ class Coupling(nn.Module):
         self.register_buffer("order", order)
         self.register_buffer("back", torch.argsort(order))
         self.sizes = [len(reads), len(moves), len(left)]
-        self.input = nn.Linear(len(reads), WIDTH)
-        self.hidden = nn.Linear(WIDTH, WIDTH)
-        self.output = nn.Linear(WIDTH, 2 * len(moves))
+        self.input = nn.Linear(len(reads), width)
+        self.hidden = nn.Linear(width, width)
+        self.output = nn.Linear(width, 2 * len(moves))
         self.dropout = nn.Dropout(DROPOUT)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
@@ -102,7 +102,7 @@ class Coupling(nn.Module):
         return torch.cat([read, (moved - shift) * torch.exp(-log_scale), left], 1)[:, self.back], -log_scale.sum(1)
 
 
-def coupling_layers(size: int, count: int) -> nn.ModuleList:
+def coupling_layers(size: int, count: int, width: int) -> nn.ModuleList:
     """Every third layer maps half of the visible directions by the other half; the others, half of what is not visible.
 
     The latter read all visible directions and the other half of those that are not: the first directions stay their own.
@@ -117,7 +117,7 @@ def coupling_layers(size: int, count: int) -> nn.ModuleList:
         else:
             halves = (visible + torch.randperm(size - visible, generator=generator)).tensor_split(2)
             reads, moves = torch.cat([torch.arange(visible), halves[1]]), halves[0]
-        layers.append(Coupling(size, reads, moves))
+        layers.append(Coupling(size, reads, moves, width))
     return layers
 
 
@@ -130,11 +130,11 @@ class Flow(nn.Module):
     mean: Tensor
     root: Tensor
 
-    def __init__(self, size: int, layers: int):
+    def __init__(self, size: int, layers: int, width: int = WIDTH):
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("root", torch.eye(size))
-        self.layers = coupling_layers(size, layers)
+        self.layers = coupling_layers(size, layers, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """N(0, I) -> codes."""
@@ -179,7 +179,8 @@ def fit(posterior: Posterior, model: VAE, layers: int, seed: int) -> Flow:
 
 def restored(state: dict[str, Tensor], layers: int) -> Flow:
     """The flow that was saved as ``state``."""
-    flow = Flow(len(state["mean"]), layers)
+    width = len(state["layers.0.input.bias"]) if layers else WIDTH
+    flow = Flow(len(state["mean"]), layers, width)
     flow.load_state_dict(state)
     return flow.requires_grad_(False).eval()
 

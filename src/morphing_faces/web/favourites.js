@@ -1,16 +1,23 @@
-/** Faces that the person keeps, in a strip, and the way from one of them to another. */
+/** Faces that the person keeps, in a strip, the way from one of them to another, and the mix of them all. */
 
 import { byId, inside, onClick, stamp } from "./dom.js";
 import * as link from "./link.js";
-import { between, decoded, isSameFace } from "./morph.js";
+import { between, decoded, isSameFace, mixed } from "./morph.js";
 import { paint } from "./picture.js";
-import { onSlide } from "./slider.js";
+import { onSlide, showValue } from "./slider.js";
 
 /**
  * @typedef {import("./app.js").App} App
  * @typedef {{fragment: string, bundle: string, state: import("./session.js").State, element: HTMLElement, canvas: HTMLCanvasElement,
- *   drawn: boolean}} Favourite
+ *   drawn: boolean, slider: HTMLInputElement, weight: number}} Favourite `weight` is its part in the mix, from 0 to 1, relative to
+ *   the others'
  */
+
+/** The weight with which a mix begins: there is room to both sides. */
+const EQUAL = 0.5;
+/** What the strip holds of each favourite, from top to bottom. */
+const WEIGHT = ".favourite .weight";
+const ROWS = [".favourite .show", WEIGHT, ".favourite-tools button"];
 
 export class Favourites {
   #list = byId("favourites", HTMLElement);
@@ -18,6 +25,10 @@ export class Favourites {
   #morph = byId("morph", HTMLElement);
   #slider = byId("morph-at", HTMLInputElement);
   #film = onClick("morph-film", () => this.app.attempt(() => this.#record()));
+  #morphing = onClick("make-morph", () => this.#make(false));
+  #mixing = onClick("make-mix", () => this.#make(true));
+  /** Whether the strip shows the weights of a mix, not the ends of a morph. */
+  #mixes = false;
   /** @type {Favourite[]} */
   #kept = [];
   /** The ends of the morph. @type {[Favourite | null, Favourite | null]} */
@@ -88,6 +99,7 @@ export class Favourites {
       }
     }
     this.#list.replaceChildren(...this.#kept.map(({ element }) => element));
+    if (this.#kept.length < 2) this.#mixes = false;
     this.#ends = [this.#end(0), this.#end(1)];
     for (const favourite of this.#kept) {
       const free = this.#ends.indexOf(null);
@@ -111,15 +123,22 @@ export class Favourites {
   #favourite(fragment, state) {
     const element = stamp("favourite");
     const canvas = inside(element, "canvas", HTMLCanvasElement);
+    const slider = inside(element, "input", HTMLInputElement);
+    const weight = this.#mixes ? 0 : EQUAL; // what is kept meanwhile, the mix itself perhaps, does not change it
     /** @type {Favourite} */
-    const favourite = { fragment, bundle: this.app.bundle, state, element, canvas, drawn: false };
+    const favourite = { fragment, bundle: this.app.bundle, state, element, canvas, drawn: false, slider, weight };
     const button = (/** @type {string} */ selector, /** @type {() => void} */ action) =>
       inside(element, selector, HTMLButtonElement).addEventListener("click", action);
     button(".show", () => this.app.act((session) => session.show(state.z, state.origin, state.scale, null, state.still ?? null)));
     button(".remove", () => this.#remove(favourite));
     button(".from", () => this.#choose(favourite, 0));
     button(".to", () => this.#choose(favourite, 1));
-    element.addEventListener("focusin", () => this.#enter(this.#kept.indexOf(favourite)));
+    const weigh = (/** @type {number} */ value) => {
+      favourite.weight = value;
+      this.#mix();
+    };
+    onSlide(slider, weigh, () => this.app.act((session) => session.endGesture()));
+    element.addEventListener("focusin", ({ target }) => this.#enter(this.#kept.indexOf(favourite), target));
     return favourite;
   }
 
@@ -146,24 +165,35 @@ export class Favourites {
   }
 
   /**
-   * Let Tab come to one favourite and no other: the strip is one stop, and the arrow keys move in it.
+   * Let Tab come to one favourite and no other. Its picture, its weight and its buttons are a stop each, and the arrow keys
+   * move along them all.
    * @param {number} place
+   * @param {EventTarget | null} [focused] the button or slider that has the focus
    */
-  #enter(place) {
+  #enter(place, focused = null) {
     this.#current = Math.min(Math.max(place, 0), Math.max(this.#kept.length - 1, 0));
     this.#kept.forEach(({ element }, k) => {
-      for (const button of element.querySelectorAll("button")) button.tabIndex = k === this.#current ? 0 : -1;
+      for (const row of ROWS) {
+        const all = visible(element, row);
+        const stop = all.find((one) => one === focused) ?? all[0];
+        for (const one of all) one.tabIndex = k === this.#current && one === stop ? 0 : -1;
+      }
     });
   }
 
-  /** @param {KeyboardEvent} event */
+  /**
+   * Left and right move along the strip; on a weight they set it, and up and down move, as in the dimensions.
+   * @param {KeyboardEvent} event
+   */
   #step(event) {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!step) return;
+    const { target, key } = event;
+    const row = target instanceof HTMLElement && ROWS.find((one) => target.matches(one));
+    if (!row) return;
+    const [back, on] = row === WEIGHT ? ["ArrowUp", "ArrowDown"] : ["ArrowLeft", "ArrowRight"];
+    if (key !== back && key !== on) return;
     event.preventDefault();
-    this.#enter(this.#current + step);
-    const favourite = this.#kept[this.#current];
-    if (favourite) inside(favourite.element, ".show", HTMLElement).focus();
+    const all = visible(this.#list, row);
+    all[all.indexOf(target) + (key === on ? 1 : -1)]?.focus();
   }
 
   #show() {
@@ -180,7 +210,7 @@ export class Favourites {
         inside(element, selector, HTMLElement).setAttribute("aria-pressed", String(this.#ends[end] === favourite)),
       );
     });
-    this.#enter(this.#current);
+    this.#showWeights();
     const [from, to] = this.#ends;
     this.#morph.hidden = !(from && to);
     for (const [id, end] of /** @type {const} */ ([["morph-from", from], ["morph-to", to]])) {
@@ -189,6 +219,25 @@ export class Favourites {
       canvas.setAttribute("aria-label", `favourite ${number}`);
       if (end) canvas.getContext("2d")?.drawImage(end.canvas, 0, 0);
     }
+  }
+
+  #showWeights() {
+    const mixes = this.#mixes;
+    this.#morphing.setAttribute("aria-pressed", String(!mixes));
+    this.#mixing.setAttribute("aria-pressed", String(mixes));
+    for (const one of document.querySelectorAll(".favourites .for-morph, .favourites .for-mix")) {
+      if (one instanceof HTMLElement) one.hidden = one.matches(".for-mix") !== mixes;
+    }
+    const sum = this.#kept.reduce((so, { weight }) => so + weight, 0);
+    this.#kept.forEach(({ element, canvas, slider, weight }, k) => {
+      const share = `${Math.round((100 * weight) / (sum || 1))}%`;
+      showValue(slider, weight);
+      slider.setAttribute("aria-label", `Weight of favourite ${k + 1}`);
+      slider.setAttribute("aria-valuetext", `${weight.toFixed(2)}, ${share} of the mix`);
+      inside(element, ".part", HTMLElement).textContent = share;
+      canvas.style.opacity = mixes ? String(0.3 + 0.7 * weight) : "";
+    });
+    this.#enter(this.#current, document.activeElement);
   }
 
   /** @returns {(() => Promise<void>) | null} */
@@ -210,6 +259,29 @@ export class Favourites {
     this.app.act((session) => session.show(face.z, null, 1, null, face.still, "morph"));
   }
 
+  /**
+   * Show what is made of the favourites: a way from one to another, or the mix of all, which is shown at once. Asked for
+   * the mix again, it begins anew with equal weights.
+   * @param {boolean} mixes
+   */
+  #make(mixes) {
+    if (mixes && this.#mixes) for (const favourite of this.#kept) favourite.weight = EQUAL;
+    this.#mixes = mixes;
+    this.#showWeights();
+    if (!mixes) return;
+    this.#mix();
+    this.app.act((session) => session.endGesture());
+  }
+
+  /** Show the mean of the favourites by their weights. A run of them is undone as one. */
+  #mix() {
+    this.#showWeights();
+    const weights = this.#kept.map(({ weight }) => weight);
+    if (!weights.some((weight) => weight > 0)) return this.app.tell("All weights are 0: give one of the faces some.");
+    const face = mixed(this.#kept.map(({ state }) => state), weights);
+    this.app.act((session) => session.show(face.z, null, 1, null, face.still, "mix"));
+  }
+
   /** All favourites, one after the other, as a film without end. */
   async #record() {
     this.#film.disabled = true;
@@ -219,4 +291,14 @@ export class Favourites {
       this.#film.disabled = false;
     }
   }
+}
+
+/**
+ * Those elements that match and are not hidden, in the order of the page.
+ * @param {Element} parent
+ * @param {string} selector
+ * @returns {HTMLElement[]}
+ */
+function visible(parent, selector) {
+  return [...parent.querySelectorAll(selector)].filter((one) => one instanceof HTMLElement).filter((one) => !one.hidden);
 }

@@ -1,11 +1,11 @@
 /** Films: MP4 or WebM where the browser has an encoder (WebCodecs), GIF everywhere. */
 
 import { GIFEncoder, applyPalette, quantize } from "./vendor/gifenc-1.0.3/gifenc.esm.js";
-import { context, paint } from "./picture.js";
+import { context } from "./picture.js";
 
 /**
- * @typedef {import("./picture.js").Pixels} Pixels
  * @typedef {import("./picture.js").Shape} Shape
+ * @typedef {import("./picture.js").Shown} Shown
  * @typedef {"mp4" | "webm" | "gif"} Format
  * @typedef {(part: number) => void} OnProgress how much of the film is written, from 0 to 1
  */
@@ -13,8 +13,9 @@ import { context, paint } from "./picture.js";
 /** The name of each format, as people know it. */
 export const NAMES = { mp4: "MP4", webm: "WebM", gif: "GIF" };
 const TYPES = { mp4: "video/mp4", webm: "video/webm", gif: "image/gif" };
-/** Height of a film in pixels; even, as video wants it. */
+/** Height of a film in pixels, and of one whose pictures have the detail for it; even, as video wants it. */
 const SIDE = { mp4: 512, webm: 512, gif: 256 };
+const LARGEST = { mp4: 720, webm: 720, gif: 384 };
 /** Time of a frame in ms. GIF counts in hundredths of a second, and viewers slow down anything under two. */
 export const FRAME = { mp4: 1000 / 30, webm: 1000 / 30, gif: 50 };
 /** Longer films fill the memory: the recorder stops by itself, in ms. */
@@ -37,7 +38,7 @@ export async function formats() {
  */
 async function codecs(format) {
   if (typeof VideoEncoder === "undefined") return []; // an older browser, or plain HTTP from another machine
-  const size = { width: SIDE[format], height: SIDE[format], framerate: 30, bitrate: 4e6 };
+  const size = { width: LARGEST[format], height: LARGEST[format], framerate: 30, bitrate: 4e6 };
   const answers = await Promise.all(
     CODECS[format].map(({ codec }) => VideoEncoder.isConfigSupported({ ...size, codec }).then(({ supported }) => supported, () => false)),
   );
@@ -47,12 +48,12 @@ async function codecs(format) {
 /** A film in the making: `add` each picture when it is shown, then `encode`. */
 export class Film {
   #begun = performance.now();
-  /** What was shown, and from when on, in ms. @type {{pixels: Pixels, at: number}[]} */
+  /** What was shown, and from when on, in ms. @type {{picture: Shown, at: number}[]} */
   #frames = [];
 
   /**
    * @param {Format} format
-   * @param {Shape} shape of the pictures
+   * @param {Shape} shape of the model's pictures: the film is as wide for its height
    */
   constructor(format, shape) {
     this.format = format;
@@ -61,14 +62,14 @@ export class Film {
 
   /**
    * A picture that is shown from `at` ms after the beginning until the next. Of those within one frame the last is kept.
-   * @param {Pixels} pixels
+   * @param {Shown} picture
    * @param {number} [at] now, if it is not given
    */
-  add(pixels, at = performance.now() - this.#begun) {
+  add(picture, at = performance.now() - this.#begun) {
     const last = this.#frames.at(-1);
     const first = this.#frames.length < 2; // a film begins with the face that was there
-    if (last && !first && at - last.at < FRAME[this.format] - 0.01) last.pixels = pixels;
-    else this.#frames.push({ pixels, at });
+    if (last && !first && at - last.at < FRAME[this.format] - 0.01) last.picture = picture;
+    else this.#frames.push({ picture, at });
   }
 
   /**
@@ -79,7 +80,8 @@ export class Film {
   async encode({ length = performance.now() - this.#begun, comment = "", onProgress = () => undefined } = {}) {
     const canvas = document.createElement("canvas");
     const [height, width] = this.shape;
-    const side = SIDE[this.format];
+    const detail = Math.max(...this.#frames.map(({ picture }) => picture.detail));
+    const side = 2 * Math.floor(Math.min(Math.max(detail, SIDE[this.format]), LARGEST[this.format]) / 2);
     Object.assign(canvas, { height: side, width: 2 * Math.round((side * width) / height / 2) });
     const bytes = this.format === "gif" ? await this.#gif(canvas, length, onProgress) : await this.#video(this.format, canvas, length, comment, onProgress);
     return new Blob([bytes], { type: TYPES[this.format] });
@@ -117,8 +119,8 @@ export class Film {
     output.addVideoTrack(source);
     output.setMetadataTags({ title: "Morphing Faces", comment });
     await output.start();
-    for (const [k, { pixels, at }] of this.#frames.entries()) {
-      paint(canvas, pixels, this.shape);
+    for (const [k, { picture, at }] of this.#frames.entries()) {
+      picture.draw(canvas);
       await source.add(at / 1000, (this.#until(k, length) - at) / 1000);
       onProgress((k + 1) / this.#frames.length);
     }
@@ -135,11 +137,11 @@ export class Film {
   async #gif(canvas, length, onProgress) {
     const { width, height } = canvas;
     const gif = GIFEncoder();
-    const grey = this.shape[2] === 1;
+    const grey = this.#frames.every(({ picture }) => picture.grey);
     /** @type {[number, number, number][]} */
     let palette = Array.from({ length: 256 }, (_, level) => [level, level, level]);
-    for (const [k, { pixels, at }] of this.#frames.entries()) {
-      paint(canvas, pixels, this.shape);
+    for (const [k, { picture, at }] of this.#frames.entries()) {
+      picture.draw(canvas);
       const { data } = context(canvas, { willReadFrequently: true }).getImageData(0, 0, width, height);
       if (!grey) palette = quantize(data, 256);
       const index = grey ? data.filter((_, byte) => byte % 4 === 0) : applyPalette(data, palette);

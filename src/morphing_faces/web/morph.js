@@ -1,5 +1,6 @@
-/** The way from one face to another along the great circle. */
+/** Ways between faces, and their mean: on the great circle, so that what lies between is as typical as the ends. The twin of morph.py. */
 
+import { say } from "./rules.js";
 import { partsOf } from "./session.js";
 
 /**
@@ -30,6 +31,31 @@ export function slerp(a, b, t) {
 }
 
 /**
+ * The mean of latents, each (latentSize,), as far from 0 as they are on average.
+ *
+ * The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0, where faces are bland; its direction is kept and its
+ * norm is the mean of theirs. Throws a RangeError unless there is a weight of 0 or more for each, and one above 0.
+ * @param {readonly Float32Array[]} latents one or more
+ * @param {readonly number[]} [weights] one for each, whose sum does not matter; by default equal
+ * @returns {Float32Array<ArrayBuffer>}
+ */
+export function mean(latents, weights = latents.map(() => 1)) {
+  const sum = weights.reduce((so, weight) => so + weight, 0);
+  if (weights.length !== latents.length || !weights.every((weight) => weight >= 0 && weight < Infinity) || !(sum > 0)) {
+    throw new RangeError(say("weights", { weights, count: latents.length }));
+  }
+  const total = new Float64Array(latents[0].length);
+  let wanted = 0;
+  latents.forEach((z, n) => {
+    const share = weights[n] / sum;
+    wanted += share * norm(z);
+    z.forEach((value, k) => (total[k] += share * value));
+  });
+  const found = norm(total);
+  return Float32Array.from(total, (value) => value * (found > 1e-6 ? wanted / found : 1));
+}
+
+/**
  * What makes a face: its point, and what is kept still of another.
  * @typedef {Pick<import("./session.js").State, "z" | "still">} Face
  */
@@ -45,6 +71,19 @@ export function between(a, b, t) {
   const [[from, fromShape], [to, toShape]] = [points(a), points(b)];
   const z = slerp(from, to, t);
   return { z, still: a.still || b.still ? { part: "shape", z: slerp(fromShape, toShape, t) } : null };
+}
+
+/**
+ * The mean of faces, each of whose parts is the mean of theirs.
+ * @param {readonly Face[]} faces one or more
+ * @param {readonly number[]} weights one for each: see `mean`
+ * @returns {{z: Float32Array<ArrayBuffer>, still: import("./session.js").Still | null}}
+ */
+export function mixed(faces, weights) {
+  const parts = faces.map(points);
+  const z = mean(parts.map(([appearance]) => appearance), weights);
+  if (!faces.some(({ still }) => still)) return { z, still: null };
+  return { z, still: { part: "shape", z: mean(parts.map(([, shape]) => shape), weights) } };
 }
 
 /**
@@ -83,7 +122,7 @@ export function ease(t) {
   return t * t * (3 - 2 * t);
 }
 
-/** @param {Float32Array} z */
+/** @param {Float32Array | Float64Array} z */
 function norm(z) {
   return Math.hypot(...z);
 }

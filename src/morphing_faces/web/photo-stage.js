@@ -20,9 +20,11 @@ export class PhotoStage {
   /** @type {PhotoView | null} */
   #view = null;
   #before = false;
-  #follow = newestOnly(() => this.#move());
+  #follow = newestOnly(() => this.#moveOn());
   /** The latent whose face the photograph shows. @type {Float32Array | null} */
   shown = null;
+  /** Called when another picture stands in the place of the face, or none any more. @type {() => void} */
+  onShown = () => undefined;
 
   /** @param {App} app */
   constructor(app) {
@@ -35,9 +37,19 @@ export class PhotoStage {
     new ResizeObserver(() => this.#draw()).observe(this.#canvas);
   }
 
-  /** The view, while there is one: for benchmarks and tests. */
+  /** What draws the photograph, while there is one. */
   get view() {
     return this.#view;
+  }
+
+  /** The portrait as it is shown, for a film; `null` while the face itself is shown. */
+  get picture() {
+    return this.#view?.shown(this.#move) ?? null;
+  }
+
+  /** What becomes of the photograph on the screen. */
+  get #move() {
+    return this.#before ? null : (this.#view?.moved ?? null);
   }
 
   /**
@@ -57,13 +69,16 @@ export class PhotoStage {
     this.shown = z;
     this.#canvas.hidden = this.#bar.hidden = false;
     this.#show(false);
+    if (this.app.pictured === this.app.session.z) void this.#follow(); // what is locked may hold it elsewhere
   }
 
   /** Give the place back to the face. */
   leave() {
-    this.#view?.close();
+    if (!this.#view) return;
+    this.#view.close();
     this.#view = this.shown = null;
     this.#canvas.hidden = this.#bar.hidden = true;
+    this.onShown();
   }
 
   /** Write the whole photograph, as it is shown, at its own size. */
@@ -73,7 +88,7 @@ export class PhotoStage {
     const { width, height } = view.photograph;
     const canvas = document.createElement("canvas");
     Object.assign(canvas, { width, height });
-    context(canvas).drawImage(view.draw(view.whole, width, height, this.#before), 0, 0);
+    context(canvas).drawImage(view.draw(view.whole, width, height, this.#move), 0, 0);
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
     if (!(blob instanceof Blob)) throw new Error("The photograph is too large to be written as a picture.");
     download(blob, "photograph.png");
@@ -84,7 +99,7 @@ export class PhotoStage {
   /** Its own latent, and the newest that was asked for. @type {Float32Array | null} */
   #own = null;
 
-  async #move() {
+  async #moveOn() {
     const { model, pictured } = this.app;
     const view = this.#view;
     if (!view || !pictured) return;
@@ -97,6 +112,7 @@ export class PhotoStage {
       view.move(parts);
       this.shown = pictured;
       this.#draw();
+      this.onShown();
     } catch (error) {
       if (!(error instanceof DOMException && error.name === "AbortError")) throw error; // the model was closed
     }
@@ -107,6 +123,7 @@ export class PhotoStage {
     this.#before = before;
     this.#compare.setAttribute("aria-pressed", String(before));
     this.#draw();
+    this.onShown();
   }
 
   #draw() {
@@ -115,6 +132,6 @@ export class PhotoStage {
     const side = Math.min(Math.round(this.#canvas.clientWidth * (window.devicePixelRatio || 1)), LARGEST);
     if (side < 16) return;
     if (this.#canvas.width !== side) Object.assign(this.#canvas, { width: side, height: side });
-    context(this.#canvas).drawImage(view.draw(view.portrait, side, side, this.#before), 0, 0);
+    context(this.#canvas).drawImage(view.draw(view.portrait, side, side, this.#move), 0, 0);
   }
 }

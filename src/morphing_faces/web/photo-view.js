@@ -8,6 +8,8 @@ import { GRID, displacement, read, shading } from "./follow.js";
  * @typedef {import("./photo.js").Point} Point
  * @typedef {import("./follow.js").Parts} Parts
  * @typedef {{x: number, y: number, width: number, height: number}} Box a part of the photograph, in its pixels
+ * @typedef {{way: Float32Array<ArrayBuffer>, shade: {values: Float32Array<ArrayBuffer>, width: number, height: number}}} Move
+ *   what becomes of the face: where its pixels go, and how they are shaded; see follow.js
  */
 
 const VERTEX = `#version 300 es
@@ -52,11 +54,12 @@ export class PhotoView {
   #program = null;
   /** @type {Record<"photograph" | "way" | "shade", WebGLTexture | null>} */
   #textures = { photograph: null, way: null, shade: null };
-  /** What is drawn: kept to draw again, and for what is drawn by hand. */
-  #way = new Float32Array(GRID * GRID * 2);
-  #shade = new Float32Array(3);
-  #shadeSize = [1, 1];
-  #moved = false;
+  /** What becomes of the face, `null` where it is as it was. @type {Move | null} */
+  moved = null;
+  /** The move whose textures the shader has. @type {Move | null} */
+  #uploaded = null;
+  /** Whether the shader is wanted. */
+  #wanted;
   /** Time of the CPU in the newest frame, in ms. */
   spent = 0;
 
@@ -71,6 +74,7 @@ export class PhotoView {
     this.frame = frame(...eyes);
     this.own = own;
     this.canvas = document.createElement("canvas");
+    this.#wanted = gl;
     if (gl) this.#start();
   }
 
@@ -84,16 +88,28 @@ export class PhotoView {
    */
   move(parts) {
     const began = performance.now();
-    this.#moved = parts !== this.own;
-    if (this.#moved) {
-      this.#way = displacement(this.own, parts);
-      const { values, width, height } = shading(this.own, parts);
-      this.#shade = values;
-      this.#shadeSize = [width, height];
-      this.#upload("way", GRID, GRID, "RG", this.#way);
-      this.#upload("shade", width, height, "RGB", values);
-    }
+    this.moved = this.moveTo(parts);
     this.spent = performance.now() - began;
+  }
+
+  /**
+   * What becomes of the face when it is another.
+   * @param {Parts} parts
+   * @returns {Move | null}
+   */
+  moveTo(parts) {
+    return parts === this.own ? null : { way: displacement(this.own, parts), shade: shading(this.own, parts) };
+  }
+
+  /**
+   * The portrait with a move, for a film: small to keep, drawn at any size when the film is written.
+   * @param {Move | null} move
+   * @returns {import("./picture.js").Shown}
+   */
+  shown(move) {
+    const draw = (/** @type {HTMLCanvasElement} */ canvas) =>
+      context(canvas).drawImage(this.draw(this.portrait, canvas.width, canvas.height, move), 0, 0);
+    return { draw, detail: Math.floor(this.portrait.height), grey: false };
   }
 
   /** A square of the photograph around the face, with something of what surrounds it. @returns {Box} */
@@ -144,24 +160,26 @@ export class PhotoView {
    * @param {Box} box
    * @param {number} width of the drawing, in pixels
    * @param {number} height
-   * @param {boolean} [before] as it was, to compare
+   * @param {Move | null} [move] `null` for the photograph as it was
    */
-  draw(box, width, height, before = false) {
+  draw(box, width, height, move = this.moved) {
     const began = performance.now();
+    if (this.#wanted && this.#gl?.isContextLost()) this.#start(); // the browser took it, or the view was closed
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    const gl = this.accelerated ? this.#gl : null;
-    if (gl && this.#program) this.#shaded(gl, this.#program, box, this.#moved && !before);
-    else this.#byHand(box, this.#moved && !before);
+    if (this.#gl && this.#program) this.#shaded(this.#gl, this.#program, box, move);
+    else this.#byHand(box, move);
     this.spent += performance.now() - began;
     return this.canvas;
   }
 
+  /** Give the graphics memory back. A film that is still to be written may draw it again, which takes it again. */
   close() {
     this.#gl?.getExtension("WEBGL_lose_context")?.loseContext();
-    this.#gl = null;
   }
 
   #start() {
+    if (this.#gl) this.canvas = document.createElement("canvas");
+    this.#gl = this.#program = this.#uploaded = null;
     const gl = this.canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: true });
     if (!gl) return;
     const program = gl.createProgram();
@@ -226,10 +244,15 @@ export class PhotoView {
    * @param {WebGL2RenderingContext} gl
    * @param {WebGLProgram} program
    * @param {Box} box
-   * @param {boolean} moved
+   * @param {Move | null} move
    */
-  #shaded(gl, program, box, moved) {
+  #shaded(gl, program, box, move) {
     const { corner, across, side } = this.frame;
+    if (move && move !== this.#uploaded) {
+      this.#upload("way", GRID, GRID, "RG", move.way);
+      this.#upload("shade", move.shade.width, move.shade.height, "RGB", move.shade.values);
+      this.#uploaded = move;
+    }
     const at = (/** @type {string} */ name) => gl.getUniformLocation(program, name);
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
     gl.uniform4f(at("box"), box.x, box.y, box.width, box.height);
@@ -237,38 +260,38 @@ export class PhotoView {
     gl.uniform2f(at("origin"), corner.x, corner.y);
     gl.uniform2f(at("across"), across.x, across.y);
     gl.uniform1f(at("side"), side);
-    gl.uniform1f(at("moved"), moved ? 1 : 0);
+    gl.uniform1f(at("moved"), move ? 1 : 0);
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
   }
 
   /**
    * The shader's work on the CPU.
    * @param {Box} box
-   * @param {boolean} moved
+   * @param {Move | null} move
    */
-  #byHand(box, moved) {
+  #byHand(box, move) {
     const { width, height } = this.canvas;
     const target = context(this.canvas);
     target.imageSmoothingQuality = "high";
     target.drawImage(this.photograph, box.x, box.y, box.width, box.height, 0, 0, width, height);
-    if (!moved) return;
+    if (!move) return;
     const source = target.getImageData(0, 0, width, height);
     const out = new ImageData(new Uint8ClampedArray(source.data), width, height);
     const { corner, across, side } = this.frame;
     const [sx, sy] = [box.width / width, box.height / height];
-    const [columns, rows] = this.#shadeSize;
+    const { way, shade } = move;
     for (let row = 0, k = 0; row < height; row++) {
       for (let column = 0; column < width; column++, k++) {
         const [x, y] = [box.x + (column + 0.5) * sx - corner.x, box.y + (row + 0.5) * sy - corner.y];
         const u = (x * across.x + y * across.y) / side;
         const v = (y * across.x - x * across.y) / side;
         if (!(u > 0 && u < 1 && v > 0 && v < 1)) continue;
-        const a = side * read(this.#way, GRID, GRID, 2, 0, u, v);
-        const b = side * read(this.#way, GRID, GRID, 2, 1, u, v);
+        const a = side * read(way, GRID, GRID, 2, 0, u, v);
+        const b = side * read(way, GRID, GRID, 2, 1, u, v);
         const fromX = (column + 0.5 + (across.x * a - across.y * b) / sx) / width;
         const fromY = (row + 0.5 + (across.y * a + across.x * b) / sy) / height;
         for (let c = 0; c < 3; c++) {
-          const light = 1 + read(this.#shade, rows, columns, 3, c, u, v);
+          const light = 1 + read(shade.values, shade.height, shade.width, 3, c, u, v);
           out.data[4 * k + c] = light * read(source.data, height, width, 4, c, fromX, fromY);
         }
       }

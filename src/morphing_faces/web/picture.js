@@ -3,6 +3,8 @@
 /**
  * @typedef {Uint8ClampedArray<ArrayBuffer>} Pixels RGBA, height * width * 4
  * @typedef {[number, number, number]} Shape height, width, channels
+ * @typedef {{draw: (canvas: HTMLCanvasElement) => void, detail: number, grey: boolean}} Shown a picture that is drawn later:
+ *   `draw` fills a canvas of any size; more than `detail` pixels of height show nothing more; `grey` has no colours
  */
 
 /** Where a picture waits at its own size; one is enough, drawing is synchronous. @type {HTMLCanvasElement | undefined} */
@@ -23,6 +25,16 @@ export function paint(canvas, pixels, [height, width], box = [0, 0, canvas.width
   target.imageSmoothingEnabled = true;
   target.imageSmoothingQuality = "high"; // cubic when enlarging: a 48-pixel face looks soft, not like tiles
   target.drawImage(workbench, ...box);
+}
+
+/**
+ * A decoded picture that is drawn later.
+ * @param {Pixels} pixels
+ * @param {Shape} shape
+ * @returns {Shown}
+ */
+export function shown(pixels, shape) {
+  return { draw: (canvas) => paint(canvas, pixels, shape), detail: shape[0], grey: shape[2] === 1 };
 }
 
 /**

@@ -4,6 +4,7 @@ import { byId, download, inside, onClick } from "./dom.js";
 import { Film, LONGEST, NAMES, formats } from "./film.js";
 import * as link from "./link.js";
 import { loop } from "./loop.js";
+import { shown } from "./picture.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -18,13 +19,29 @@ export class Recorder {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #ends;
 
-  /** @param {App} app */
-  constructor(app) {
+  /**
+   * @param {App} app
+   * @param {import("./photo-stage.js").PhotoStage} stage where a photograph may stand in the place of the face
+   */
+  constructor(app, stage) {
     this.app = app;
+    this.stage = stage;
     this.#format.add(new Option(NAMES.gif, "gif")); // until it is known what else this browser writes
     void formats().then((all) => this.#format.replaceChildren(...all.map((format) => new Option(NAMES[format], format))));
     app.on("bundle", () => this.#film && this.toggle()); // pictures of another model have another shape
-    app.on("picture", (pixels) => this.#film?.add(pixels));
+    app.on("picture", () => stage.view || this.#add()); // a photograph comes after its face
+    stage.onShown = () => this.#add();
+  }
+
+  /** What stands in the place of the face. */
+  get #shown() {
+    const { picture, manifest } = this.app;
+    return this.stage.picture ?? (picture && shown(picture, manifest.image_shape));
+  }
+
+  #add() {
+    const picture = this.#shown;
+    if (picture) this.#film?.add(picture);
   }
 
   /** Begin to record what the person does, or end it and save the film. */
@@ -37,7 +54,7 @@ export class Recorder {
       void app.attempt(() => this.#save(film));
     } else if (app.picture) {
       this.#film = new Film(this.#chosen, app.manifest.image_shape);
-      this.#film.add(app.picture);
+      this.#add();
       this.#ends = setTimeout(() => this.toggle(), LONGEST);
       app.tell(`Recording. It ends after ${LONGEST / 1000} seconds, or when you press it again.`);
     }
@@ -48,14 +65,15 @@ export class Recorder {
   }
 
   /**
-   * Save a film that goes from face to face and back to the first, without end.
+   * Save a film that goes from face to face and back to the first, without end: of a photograph, where one is shown.
    * @param {import("./morph.js").Face[]} faces two or more
    */
   async save(faces) {
     const { app } = this;
+    const { view } = this.stage;
     const format = this.#chosen;
     const onProgress = (/** @type {number} */ part) => this.#tell(part);
-    const file = await loop(app, faces, format, { comment: this.#comment, onProgress });
+    const file = await loop(app, faces, format, { view, comment: this.#comment, onProgress });
     download(file, `faces-${app.bundle}.${format}`);
     app.tell("The film is saved. It plays round and round without a jump.");
   }

@@ -149,6 +149,7 @@ export const MESSAGES = {
   "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
   "turned": "turned too far: the photograph shows its face from the side, so it gives way less",
   "taken": "the face has changed since the handle was taken: take it again",
+  "weights": "weights {weights}: must be {count} numbers of 0 or more, and one of them above 0",
   "face": "is not a face saved by morphing-faces",
   "face version": "has version {found}, this program reads {version}: update morphing-faces",
   "face bundle": "is a face of bundle '{found}', this is '{bundle}': open it with that one",

@@ -48,7 +48,6 @@ export class Tools {
     byId("parts", HTMLElement).hidden = !session.hasShape;
     PARTS.forEach((part, k) => this.#locks[k].setAttribute("aria-pressed", String(session.still?.part === part)));
     this.#freeze.setAttribute("aria-pressed", String(session.frozen));
-    inside(this.#freeze, "span", HTMLElement).textContent = session.frozen ? "Release" : "Hold";
     for (const [button, kind, words, icon] of /** @type {const} */ ([
       [this.#walk, "walk", "Walk", "#i-play"],
       [this.#glide, "glide", "Glide", "#i-glide"],
