@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hand import Serve, Visit, open_page
 from morphing_faces import Session
 from morphing_faces.errors import UserError
 from morphing_faces.model import Attribute
+from test_access import MOST_STOPS, STOPS
 
 
 @pytest.fixture
@@ -62,3 +64,23 @@ def test_a_wrong_amount_or_name_is_refused_and_changes_nothing(session: Session,
     with pytest.raises(UserError, match="'beard': must be one of smile,age"):
         session.knob("beard", 1)
     assert session.z is before
+
+
+def test_all_knobs_are_one_stop_of_the_keyboard_and_their_locks_another(visit: Visit, serve: Serve) -> None:
+    hand = open_page(visit, serve("color"))
+    names = hand.page.evaluate("Object.keys(morphingFaces.session.attributes)")
+    assert hand["#knobs .knob"].count() == len(names) > 2
+    assert hand.page.evaluate(STOPS) <= MOST_STOPS
+    slider = "document.activeElement.closest('.knob').querySelector('.knob-name').textContent.toLowerCase()"
+    hand["#knobs .knob input"].first.focus()
+    hand.press("ArrowDown")
+    assert hand.page.evaluate(slider) == names[1]
+    before = hand.page.evaluate("(name) => morphingFaces.session.read(name)", names[1])
+    hand.press("ArrowRight")
+    assert hand.page.evaluate("(name) => morphingFaces.session.read(name)", names[1]) > before
+    hand.page.keyboard.press("Shift+Tab")
+    hand.press("Enter")
+    assert hand.page.evaluate("[...morphingFaces.session.held]") == [names[1]]
+    hand.press("ArrowUp")
+    assert hand.page.evaluate(slider) == names[0]
+    assert hand.page.evaluate("document.activeElement.matches('.lock')")

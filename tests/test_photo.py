@@ -258,6 +258,29 @@ def test_a_film_of_photographs_fades_from_one_to_the_other(picture: np.ndarray) 
     assert np.abs(frames[2] - ends).mean() < 25
 
 
+def test_a_saved_face_that_keeps_a_shape_keeps_it_in_films_and_mixes(shaped_bundle: Path, tmp_path: Path) -> None:
+    model = mf.load(shaped_bundle)
+    session = mf.Session(model, 3)
+    shape = session.z
+    session.toggle_still("shape")
+    session.shuffle()
+    session.save(tmp_path / "kept.json")
+    look, own = morph.face(model, str(tmp_path / "kept.json"))
+    np.testing.assert_allclose(look, session.z, atol=1e-6)
+    np.testing.assert_allclose(own, shape, atol=1e-6)
+    people = [morph.person(model, text) for text in (str(tmp_path / "kept.json"), "seed:7")]
+    first, between, last = morph.film(people, 3, model.image_shape[0], loop=False)
+    assert np.array_equal(first, to_uint8(model.decode(look, own))[0])
+    seven = model.sample(1, 7)[0]
+    assert np.array_equal(last, to_uint8(model.decode(seven))[0])
+    half = model.decode(morph.slerp(look, seven, 0.5), morph.slerp(shape, seven, 0.5))
+    assert np.array_equal(between, to_uint8(half)[0])
+    morph.save_mix(model, [str(tmp_path / "kept.json"), "seed:7"], "1,3", tmp_path / "mix.json", None)
+    mixed, mixed_shape = morph.face(model, str(tmp_path / "mix.json"))
+    np.testing.assert_allclose(mixed, morph.mean([look, seven], [1, 3]), atol=1e-4)
+    np.testing.assert_allclose(mixed_shape, morph.mean([shape, seven], [1, 3]), atol=1e-4)
+
+
 def test_prepare_aligns_and_skips_what_has_no_face(face_file: Path, tmp_path: Path) -> None:
     from morphing_faces.dataset import open_dataset
     from morphing_faces.prepare import prepare

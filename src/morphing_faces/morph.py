@@ -15,47 +15,51 @@ from .noise import check_seed
 from .photo import Photograph, framed, likeness, open_photograph, pictures_of
 from .pictures import enlarge, read_picture, save_picture, to_uint8
 from .rules import say
-from .session import Session
+from .session import Session, Still
 
 if TYPE_CHECKING:
     from .model import Model
 
 
 class Drawn:
-    """A face that the model draws: ``z0`` is its latent, (latent_size,)."""
+    """A face that the model draws: ``z0`` (latent_size,) is its latent, ``shape0`` that of its shape where it has another's."""
 
-    def __init__(self, model: Model, z0: np.ndarray):
-        self.model, self.z0 = model, z0
+    def __init__(self, model: Model, z0: np.ndarray, shape0: np.ndarray | None = None):
+        self.model, self.z0, self.shape0 = model, z0, shape0
 
-    def face_at(self, z: np.ndarray, size: int) -> np.ndarray:
-        """The face at ``z``, uint8 (size, size, 3)."""
-        picture = enlarge(to_uint8(self.model.decode(z)), size)[0]
+    def face_at(self, z: np.ndarray, size: int, shape: np.ndarray | None = None) -> np.ndarray:
+        """The face at ``z``, or its appearance on the shape of ``shape``: uint8 (size, size, 3)."""
+        picture = enlarge(to_uint8(self.model.decode(z, shape)), size)[0]
         return np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture
 
 
 Person = Drawn | Photograph
 
 
-def latent(model: Model, text: str) -> np.ndarray:
-    """A face by what names it, ``seed:N``, a saved face (.json) or a photograph -> its latent, (latent_size,)."""
+def face(model: Model, text: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """A face by what names it, ``seed:N``, a saved face (.json) or a photograph -> its latent, and its shape's.
+
+    Each is (latent_size,); the second is ``None`` where the face has its own shape, as all have but saved faces of which
+    a part was kept.
+    """
     if text.startswith("seed:"):
         number = text.removeprefix("seed:")
         if not (number.isascii() and number.isdigit() and len(number) < 12):
             raise UserError(f"{text}: must be seed: and a whole number, as seed:7")
-        return model.sample(1, check_seed(int(number)))[0]
+        return model.sample(1, check_seed(int(number)))[0], None
     if Path(text).suffix.lower() == ".json":
         session = Session(model)
         session.load(text)
-        return session.z
-    return likeness(model, framed(read_picture(text), model.image_shape, None, text)[None])[0]
+        return session.parts(session.z)
+    return likeness(model, framed(read_picture(text), model.image_shape, None, text)[None])[0], None
 
 
 def person(model: Model, text: str) -> Person:
-    """Who takes part in a morph: as :func:`latent` reads them; a photograph at its own sharpness where the model can."""
+    """Who takes part in a morph: as :func:`face` reads them; a photograph at its own sharpness where the model can."""
     picture = not text.startswith("seed:") and Path(text).suffix.lower() != ".json"
     if picture and model.has_shape:
         return open_photograph(model, text)
-    return Drawn(model, latent(model, text))
+    return Drawn(model, *face(model, text))
 
 
 def people(model: Model, texts: Sequence[str]) -> tuple[list[Person], list[str]]:
@@ -84,30 +88,37 @@ def save_mix(model: Model, texts: Sequence[str], weights: str | None, path: Path
         numbers = [float(part) for part in weights.split(",")] if weights else None
     except ValueError:
         raise UserError(f"--weights {weights}: must be {len(texts)} numbers, as {','.join('1' * len(texts))}") from None
-    z = mean([latent(model, text) for text in texts], numbers)
+    faces = [face(model, text) for text in texts]
+    z = mean([look for look, _ in faces], numbers)
+    kept = any(shape is not None for _, shape in faces)
+    shape = mean([look if shape is None else shape for look, shape in faces], numbers) if kept else None
     if path.suffix.lower() == ".json":
         session = Session(model)
-        session.show(z, frozen=True)
+        session.show(z, frozen=True, still=None if shape is None else Still("shape", shape))
         return session.save(path)
     with atomic_write(path) as temporary:
-        save_picture(to_uint8(model.decode(z))[0], temporary, size or model.image_shape[0])
+        save_picture(to_uint8(model.decode(z, shape))[0], temporary, size or model.image_shape[0])
 
 
 def film(people: Sequence[Person], frames: int, size: int, loop: bool) -> Iterator[np.ndarray]:
     """Pictures uint8 (size, size, 3) of the way from person to person, each at ``z`` on the great circle.
 
+    Where one of them has another's shape, appearance and shape go their own ways.
     Photographs move themselves; between two of them, or a photograph and a drawn face, both move and the one fades into
     the other.
     """
     for first, second, t in timetable(len(people), frames, loop):
         a, b = people[first], people[second]
-        z = slerp(a.z0, b.z0, t)
+        z, shape = slerp(a.z0, b.z0, t), None
+        if a.shape0 is not None or b.shape0 is not None:
+            from_shape, to_shape = (one.z0 if one.shape0 is None else one.shape0 for one in (a, b))
+            shape = slerp(from_shape, to_shape, t)
         if t == 0 or (isinstance(a, Drawn) and isinstance(b, Drawn)):
-            yield a.face_at(z, size)
+            yield a.face_at(z, size, shape)
         elif t == 1:
-            yield b.face_at(z, size)
+            yield b.face_at(z, size, shape)
         else:
-            mixed = (1 - t) * a.face_at(z, size).astype(np.float32) + t * b.face_at(z, size)
+            mixed = (1 - t) * a.face_at(z, size, shape).astype(np.float32) + t * b.face_at(z, size, shape)
             yield np.rint(mixed).astype(np.uint8)
 
 

@@ -91,6 +91,8 @@ class Photograph:
     face's own latent.
     """
 
+    shape0: np.ndarray | None = None  # a photograph's face has its own shape
+
     def __init__(self, model: Model, picture: np.ndarray, eyes: Eyes | None = None, name: str = "the picture"):
         model.need_shape()
         self.model = model
@@ -111,15 +113,16 @@ class Photograph:
             return self.picture.copy()
         return follow.apply(self.picture, self.frame, *self._maps(z))
 
-    def face_at(self, z: np.ndarray, size: int) -> np.ndarray:
-        """The frame alone, uint8 (size, size, 3), its face moved from ``z0`` to ``z``."""
+    def face_at(self, z: np.ndarray, size: int, shape: np.ndarray | None = None) -> np.ndarray:
+        """The frame alone, uint8 (size, size, 3), its face moved from ``z0`` to ``z``, or to the shape of ``shape``."""
         square = Frame((0.0, 0.0), float(size), (1.0, 0.0))
-        return follow.apply(cut(self.picture, self.frame, size), square, *self._maps(z))
+        return follow.apply(cut(self.picture, self.frame, size), square, *self._maps(z, shape))
 
-    def _maps(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _maps(self, z: np.ndarray, shape: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         parts, own = self.model.parts(z), self._own
-        way = follow.displacement(own.field[0], parts.field[0], self.model.image_shape[1])
-        return way, follow.shading(own.appearance[0], parts.appearance[0], parts.field[0])
+        field = parts.field[0] if shape is None else self.model.fields(shape)[0]
+        way = follow.displacement(own.field[0], field, self.model.image_shape[1])
+        return way, follow.shading(own.appearance[0], parts.appearance[0], field)
 
 
 def open_photograph(model: Model, path: str | os.PathLike[str], eyes: Eyes | None = None) -> Photograph:

@@ -20,7 +20,7 @@ from .vae import VAE
 
 MAX_CODES = 20_000  # pictures that the aggregate posterior is estimated from, at most, and as many mirror images
 
-WIDTH = 64  # of the hidden layers of each coupling layer: many narrow layers say more than few wide ones of as many weights
+WIDTH = 64  # of a coupling layer's hidden layers: many narrow layers say more than few wide ones
 STEPS = 1000  # of BATCH codes; twice as many begin to learn 46,000 codes by heart
 BATCH = 512
 LEARNING_RATE = 1e-3

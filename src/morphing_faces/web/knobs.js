@@ -11,12 +11,19 @@ export class Knobs {
   #list = byId("knobs", HTMLElement);
   /** @type {Map<string, {slider: HTMLInputElement, value: HTMLOutputElement, lock: HTMLButtonElement}>} */
   #rows = new Map();
+  /** The knob that Tab comes to. */
+  #current = 0;
 
   /** @param {App} app */
   constructor(app) {
     this.app = app;
     app.on("bundle", () => this.#build());
     app.on("change", () => this.#show());
+    this.#list.addEventListener("keydown", (event) => this.#key(event));
+    this.#list.addEventListener("focusin", ({ target }) => {
+      const place = [...this.#rows.values()].findIndex(({ slider, lock }) => target === slider || target === lock);
+      if (place >= 0) this.#enter(place);
+    });
   }
 
   #build() {
@@ -43,6 +50,27 @@ export class Knobs {
     });
     this.#list.hidden = !items.length;
     inside(this.#list, "ul", HTMLUListElement).replaceChildren(...items);
+    this.#enter(0);
+  }
+
+  /**
+   * Let Tab come to one knob and its lock, and to no other: up and down go from knob to knob.
+   * @param {number} place
+   */
+  #enter(place) {
+    this.#current = place;
+    [...this.#rows.values()].forEach(({ slider, lock }, k) => (slider.tabIndex = lock.tabIndex = k === place ? 0 : -1));
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const { target } = event;
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step || !(target instanceof Element) || !target.matches(".knob > *")) return;
+    event.preventDefault();
+    const rows = [...this.#rows.values()];
+    const { slider, lock } = rows[Math.min(Math.max(this.#current + step, 0), rows.length - 1)];
+    (target.matches(".lock") || slider.disabled ? lock : slider).focus();
   }
 
   #show() {
