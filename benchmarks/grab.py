@@ -3,8 +3,9 @@
     python benchmarks/grab.py --bundle DIR [--faces 100] [--sheet grab.png] [--no-page]
 
 Each handle of each face is pulled by 5 to 8 pixels of 128, in a random direction. Prints the distance left between handle
-and hand, the movement of pinned handles, and the median time of a step in Python and in the page, in headless Chromium,
-beside their limits. ``--sheet`` draws 100 faces before and after a pull of 8 pixels, to be looked at.
+and hand, the same where nothing is held and nothing limited, the movement of pinned handles, after one pull and after 30,
+and the median time of a step in Python and in the page, in headless Chromium, beside their limits. ``--sheet`` draws 100
+faces before and after a pull of 8 pixels, to be looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import shutil
 import statistics
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
@@ -24,6 +29,14 @@ from morphing_faces import grab, rules
 from morphing_faces.pictures import to_uint8
 
 PINS = ("nose", "eye-left-outer", "eye-right-outer", "mouth-right")
+GROUPS = {
+    "mouth and lips": ("mouth", "lip"),
+    "brows": ("brow",),
+    "eyes": ("eye", "lid"),
+    "nose": ("nose",),
+    "chin": ("chin",),
+    "jaw": ("jaw",),
+}
 PAGE = """async (base) => {
   const { loadModel } = await import('/model.js');
   const { Session } = await import('/session.js');
@@ -46,49 +59,100 @@ PAGE = """async (base) => {
 }"""
 
 
-def distances(model: mf.Model, faces: int) -> None:
-    """Print how far handles stay behind the hand, and how far pinned ones move."""
+class Drag(NamedTuple):
+    """A pull: the distance ``left`` to the hand and how far each handle ``moved``, (22,), in pixels of 128; the length of
+    the ``way`` in u; the ``times`` of taking the handle and of each step, in seconds."""
+
+    name: str
+    left: float
+    moved: np.ndarray
+    way: float
+    times: list[float]
+
+
+def drags(model: mf.Model, faces: int, pins: tuple[str, ...] = ()) -> Iterator[Drag]:
+    """A pull of each handle of each face by 5 to 8 pixels in a random direction, each from the face as it was drawn."""
     unit = model.image_shape[0] / grab.UNIT
     rng = np.random.default_rng(0)
-    left: dict[str, list[float]] = {name: [] for name in grab.NAMES}
-    pinned, takes, steps = [], [], []
     session = mf.Session(model, 0)
-    for face in range(faces):
+    for pin in pins:
+        session.pin(pin)
+    for _ in range(faces):
         session.shuffle()
-        for pins in ((), PINS) if face % 5 == 0 else ((),):
-            for name in grab.NAMES:
-                angle, far = rng.uniform(0, 2 * np.pi), unit * rng.uniform(5, 8)
-                by = far * np.cos(angle), far * np.sin(angle)
-                for pin in pins:
-                    session.pin(pin)
+        for name in grab.NAMES:
+            angle, far = rng.uniform(0, 2 * np.pi), unit * rng.uniform(5, 8)
+            before = session.z
+            began = time.perf_counter()
+            taken = session.take(name)
+            times = [time.perf_counter() - began]
+            home = taken.places
+            for _ in range(rules.PULL_STEPS):
                 began = time.perf_counter()
-                taken = session.take(name)
-                takes.append(time.perf_counter() - began)
-                home = taken.places
-                for _ in range(rules.PULL_STEPS):
-                    began = time.perf_counter()
-                    session.pull(taken, by)
-                    steps.append(time.perf_counter() - began)
-                    if taken.change < rules.PULL_SETTLED:
-                        break
-                if pins:
-                    moved = np.linalg.norm(taken.places - home, axis=1) / unit
-                    pinned += [moved[grab.NAMES.index(pin)] for pin in pins if pin != name]
-                else:
-                    left[name].append(taken.left / unit)
-                session.undo()
-                for pin in pins:
-                    session.pin(pin)
-                session.end_gesture()
-    everything = np.concatenate(list(left.values()))
-    print(f"left after a pull of 5 to 8 px: mean {everything.mean():.2f} px, median {np.median(everything):.2f}, p90 {np.quantile(everything, 0.9):.2f} (limit of the mean 0.5)")  # fmt: skip
-    for name, values in left.items():
-        print(f"    {name:<18}{np.mean(values):.2f}")
+                session.pull(taken, (far * np.cos(angle), far * np.sin(angle)))
+                times.append(time.perf_counter() - began)
+                if taken.change < rules.PULL_SETTLED:
+                    break
+            moved = np.linalg.norm(taken.places - home, axis=1) / unit
+            yield Drag(name, taken.left / unit, moved, float(np.linalg.norm(session.z - before)), times)
+            session.undo()
+
+
+def distances(model: mf.Model, faces: int) -> None:
+    """Print how far handles stay behind the hand, how far pinned ones move, and how long a step takes."""
+    free = list(drags(model, faces))
+    left = np.array([drag.left for drag in free])
+    print(f"left after a pull of 5 to 8 px: mean {left.mean():.2f} px, median {np.median(left):.2f}, p90 {np.quantile(left, 0.9):.2f} (limit of the mean 0.5)")  # fmt: skip
+    print_groups(free)
+    with unlimited():
+        reach = list(drags(model, max(faces // 5, 1)))
+    print(f"with nothing held and no limit: mean {np.mean([drag.left for drag in reach]):.2f} px")
+    print_groups(reach)
+    held = [np.delete(drag.moved, grab.NAMES.index(drag.name)) for drag in free]
+    print(f"other handles: mean {np.mean(held):.2f} px")
+    pinned = [drag.moved[grab.NAMES.index(pin)] for drag in drags(model, max(faces // 5, 1), PINS) for pin in PINS if pin != drag.name]  # fmt: skip
     print(f"pinned handles: mean {np.mean(pinned):.2f} px, p99 {np.quantile(pinned, 0.99):.2f} (limit 0.3)")
+    takes = [drag.times[0] for drag in free]
+    steps = [seconds for drag in free for seconds in drag.times[1:]]
     print(f"in Python: a step {1000 * statistics.median(steps):.2f} ms (limit 3), taking a handle {1000 * statistics.median(takes):.0f} ms")  # fmt: skip
 
 
-def sheet(model: mf.Model, path: Path, faces: int = 100, columns: int = 10, size: int = 128) -> None:
+def print_groups(found: list[Drag]) -> None:
+    """Print the distance left for each kind of handle, and how far the face went for it."""
+    for group, names in GROUPS.items():
+        those = [drag for drag in found if drag.name.startswith(names)]
+        left, way = np.mean([drag.left for drag in those]), np.mean([drag.way for drag in those])
+        print(f"    {group:<18}{left:.2f} px, the way in u {way:.1f}")
+
+
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Pulls that hold nothing and go as far as it takes, folds or not: what the model could reach at all."""
+    far = {"PULL_HOLD": 0.0, "PULL_DAMPING": 1e-3, "PULL_VISIBLE": 0.0, "PULL_KNEE": 1e3, "PULL_LIMIT": 2e3, "PULL_FOLD": -1e9}  # fmt: skip
+    with patch.dict(vars(grab), far):
+        yield
+
+
+def creep(model: mf.Model, faces: int, pulls: int = 30) -> None:
+    """Print how far pinned handles are from where they were pinned after many pulls of others by 3 to 8 pixels."""
+    unit = model.image_shape[0] / grab.UNIT
+    rng = np.random.default_rng(0)
+    session = mf.Session(model, 2)
+    for pin in PINS:
+        session.pin(pin)
+    others = [name for name in grab.NAMES if name not in PINS]
+    off = []
+    for _ in range(faces):
+        session.shuffle()
+        home = session.handles
+        for _ in range(pulls):
+            angle, far = rng.uniform(0, 2 * np.pi), unit * rng.uniform(3, 8)
+            session.grab(others[rng.integers(len(others))], (far * np.cos(angle), far * np.sin(angle)))
+        places = session.handles
+        off += [np.hypot(*np.subtract(places[pin], home[pin])) / unit for pin in PINS]
+    print(f"pinned handles after {pulls} pulls: mean {np.mean(off):.2f} px, most {np.max(off):.2f} (limit 0.3)")
+
+
+def sheet(model: mf.Model, path: Path, faces: int = 100, columns: int = 10, size: int = 192) -> None:
     """Write pairs of faces, before and after a pull of 8 pixels of 128 of one handle after the other."""
     session = mf.Session(model, 1)
     rng = np.random.default_rng(1)
@@ -139,6 +203,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = mf.load(arguments.bundle)
     distances(model, arguments.faces)
+    creep(model, max(arguments.faces // 5, 1))
     if arguments.sheet:
         sheet(model, arguments.sheet)
     if not arguments.no_page:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from morphing_faces import follow, morph
+from morphing_faces import follow, morph, warp
 from morphing_faces.align import Frame
 from morphing_faces.errors import UserError
 
@@ -42,6 +42,23 @@ def test_a_displacement_solves_its_equation(rng: np.random.Generator) -> None:
     right = here + way + follow.bilinear(old / 128, here + way)
     assert np.abs(left - right)[whole].max() < 1e-4
     assert np.abs(way[0]).max() < 0.01 * np.abs(way).max()  # it fades at the frame's edge
+
+
+def test_a_way_between_fields_that_do_not_fold_does_not_fold() -> None:
+    """Where the old field changes by more than a pixel a pixel, as on turned heads, fixed-point steps would lead away."""
+    slopes = [0, 0, -0.6, -0.6, -0.6, -0.6, 1.6, 1.6, 1.6, -0.6, -0.6, -0.6, -0.6, 0, 0]
+    steep = np.zeros((16, 16, 2), np.float32)
+    steep[:, 1:, 0] = 8 * np.cumsum(slopes)
+    gentle = 0.8 * steep
+    for old, new in ((steep, gentle), (gentle, steep)):
+        assert min(warp.jacobian(f[None], 128).min() for f in (old, new)) > 0
+        way = follow.displacement(old, new, 128)
+        inner = slice(4, -4)
+        assert (1 + np.diff(way[..., 0], axis=1) * follow.GRID)[:, inner].min() > 0
+        middles = (np.arange(follow.GRID, dtype=np.float32) + 0.5) / follow.GRID
+        here = np.stack(np.meshgrid(middles, middles), -1)
+        left, right = follow.bilinear(new / 128, here), way + follow.bilinear(old / 128, here + way)
+        assert np.abs(left - right)[inner, inner].max() < 1e-4
 
 
 def test_what_moves_is_what_the_field_says() -> None:

@@ -129,13 +129,43 @@ def test_the_result_depends_on_where_the_hand_is_not_on_its_way(linear: Linear, 
 
 def test_pinned_handles_stay_and_far_ones_move_less_than_near_ones(linear: Linear, z: np.ndarray) -> None:
     pins = ("nose", "eye-right-inner")
-    free, held = (settle(take(linear, z, "mouth-left", pins=p), (4, 2)) for p in ((), pins))
+    free, held = (settle(take(linear, z, "mouth-left", pins=dict.fromkeys(p)), (4, 2)) for p in ((), pins))
     home = grab.places(linear(z[None]), linear.landmarks, SIDE)[0]
     moved = [np.linalg.norm(g.places - home, axis=1) for g in (free, held)]
     for pin in pins:
         assert moved[1][grab.NAMES.index(pin)] < 0.3
         assert moved[1][grab.NAMES.index(pin)] < 0.5 * moved[0][grab.NAMES.index(pin)]
     assert held.left < 0.5
+
+
+def test_pinned_handles_stay_where_they_were_pinned_over_many_pulls(linear: Linear, z: np.ndarray) -> None:
+    rng = np.random.default_rng(2)
+    names = [name for name in grab.NAMES if name not in ("nose", "brow-left")]
+    home = grab.places(linear(z[None]), linear.landmarks, SIDE)[0]
+    pins: Any = {"nose": None, "brow-left": None}
+    for _ in range(30):
+        held = settle(take(linear, z, names[rng.integers(len(names))], pins=pins), tuple(rng.uniform(-5, 5, 2)))
+        z, pins = held.z, held.pins
+    for pin in pins:
+        index = grab.NAMES.index(pin)
+        assert pins[pin] == pytest.approx(tuple(home[index]))
+        assert held.places[index] == pytest.approx(home[index], abs=0.3)
+
+
+def test_a_pull_beyond_the_limit_gives_way_for_what_is_held(linear: Linear, z: np.ndarray) -> None:
+    held = settle(take(linear, z, "mouth-left", pins={"nose": None}), (60, 20))
+    assert held.behind
+    home = grab.places(linear(z[None]), linear.landmarks, SIDE)[0]
+    index = grab.NAMES.index("nose")
+    assert held.places[index] == pytest.approx(home[index], abs=0.3)
+    rng = np.random.default_rng(0)
+    for length in (0.5, 5.0, 50.0):
+        rest, pull = rng.standard_normal(LATENTS), length * rng.standard_normal(LATENTS)
+        part, whole = grab.typical(np.zeros(LATENTS), rest, pull)
+        eased = grab.ease(np.zeros(LATENTS), rest + pull)
+        assert np.linalg.norm(whole) == pytest.approx(eased * np.linalg.norm(rest + pull))
+        assert whole == pytest.approx(rest + part * pull)
+    assert grab.typical(np.zeros(2), np.array([20.0, 0]), np.zeros(2))[0] == 0
 
 
 def test_the_pull_grows_heavier_until_the_handle_stays_behind(linear: Linear, z: np.ndarray) -> None:
@@ -222,6 +252,37 @@ def test_a_session_keeps_its_locks_and_pins(shaped: mf.Model) -> None:
     assert session.handles["nose"] == pytest.approx(nose, abs=0.3)
     session.pin("nose")
     assert not session.pinned
+
+
+def pinned_at(session: Session, name: str) -> tuple[float, float]:
+    assert session.state.pins is not None
+    return session.state.pins[name]
+
+
+def test_a_pin_is_where_it_was_pinned_until_something_else_changes_the_face(shaped: mf.Model) -> None:
+    session = Session(shaped, seed=3)
+    session.pin("nose")
+    nose = session.handles["nose"]
+    for name, by in PULLS[:3] * 3:
+        session.grab(name, by)
+        assert pinned_at(session, "nose") == pytest.approx(nose)
+    assert session.handles["nose"] == pytest.approx(nose, abs=0.3)
+    session.undo()
+    assert pinned_at(session, "nose") == pytest.approx(nose)
+    pulled = session.state
+    session.set(0, 1.0)
+    pins = session.state.pins
+    assert pins is None
+    nose = session.handles["nose"]
+    session.grab("mouth-left", (1.0, 0.0))
+    assert pinned_at(session, "nose") == pytest.approx(nose)
+    session.restore(pulled)
+    assert session.state.pins == pulled.pins
+    fresh = Session(shaped, seed=3)
+    fresh.pin("nose")
+    state = fresh.state
+    fresh.pull(fresh.take("mouth-left"), (0, 0))
+    assert fresh.state is state, "a pull of nothing is no step of undo"
 
 
 def test_what_cannot_be_grabbed_is_said(shaped: mf.Model, tiny_bundle: Path) -> None:
@@ -317,6 +378,8 @@ def test_the_twins_grab_alike(visit: Visit, serve: Serve, shaped_bundle: Path, s
         ["undo"],
         ["undo"],
         ["grab", "nose", [9, 9]],
+        ["pin", "chin"],
+        *[["grab", name, list(by)] for name, by in PULLS * 2],
     ]
     got = blank(visit, serve(shaped_bundle)).evaluate(PULL, [f"bundles/{shaped_bundle.name}", verbs])
     session = Session(shaped, 3)

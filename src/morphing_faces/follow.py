@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from . import warp
 from .align import Frame
 
 GRID = 32  # cells a side in which the displacement is computed: twice as many as a field has
 HALVED = 96  # an appearance with as many rows or more is halved before it is compared: what follows is smooth
-STEPS = 10  # of the fixed-point iteration that inverts a field
 FADE = 1 / 8  # within this part of the frame's side from its edge, everything fades to nothing
 FLOOR = 0.08  # added to both appearances: the quotient of two dark values says nothing
 DARKEST, LIGHTEST = 0.4, 2.5  # bounds of the quotient
@@ -23,17 +23,14 @@ def displacement(field0: np.ndarray, field: np.ndarray, width: int) -> np.ndarra
     """Where in the old face the pixels of the new one come from, as the way there: float32 (32, 32, 2), parts of the side.
 
     ``field0`` and ``field``, each (n, n, 2) in pixels of a picture ``width`` wide, lead from a position in a face to the
-    same place of the mean face. The way d from p solves p + field(p) = p + d + field0(p + d), so it is the limit of
-    d <- field(p) - field0(p + d); it fades to 0 at the frame's edge. Equal fields give exactly 0.
+    same place of the mean face. The way d from p solves p + field(p) = p + d + field0(p + d); it fades to 0 at the frame's
+    edge. Equal fields give exactly 0.
     """
-    old, new = (np.asarray(f, np.float32) / np.float32(width) for f in (field0, field))
-    middles = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
-    here = np.stack(np.meshgrid(middles, middles), -1)
-    there = bilinear(new, here)
-    way = np.zeros_like(here)
-    for _ in range(STEPS):
-        way = there - bilinear(old, here + way)
-    return way * fade(GRID)[..., None]
+    old, new = (np.asarray(f, np.float32)[None] for f in (field0, field))
+    middles = (np.arange(GRID) + 0.5) * (width / GRID) - 0.5
+    here = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
+    way = warp.inverse(old, here, width, warp.at(new, here[None], width)) / width
+    return way.reshape(GRID, GRID, 2).astype(np.float32) * fade(GRID)[..., None]
 
 
 def shading(look0: np.ndarray, look: np.ndarray, field: np.ndarray) -> np.ndarray:

@@ -10,17 +10,21 @@ With the Jacobian J of p at u0, a step of damped least squares (Levenberg, 1944)
 
     d = C^-1 J' W (W J C^-1 J' W + DAMPING I)^-1 W (goal - p(u) + J (u - u0)).
 
+Goals are where the handles are at u0; those of pinned ones are where they were pinned, so that they do not creep from pull
+to pull.
+
 It is a system of as many unknowns as there are coordinates of handles, not of latents. p(u) is exact at every step, so the
 steps converge to where p is, not to where J says that it is. The result depends on where the hand is and not on its way
 there: a hand that goes back brings back the face.
 
 Typical faces have u ~ N(0, I), so the coordinate of u along d, u . d / |d|, has a standard deviation of 1. Beyond a few of
-them the pull becomes heavier and ends, and the handle stays behind the hand.
+them the pull becomes heavier and ends: the hand's way counts for less, what is held stays held, and the handle stays behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -38,16 +42,20 @@ from .rules import (
     PULL_NEAR,
     PULL_PIN,
     PULL_PROBE,
+    PULL_SETTLED,
     PULL_VISIBLE,
     say,
 )
 
 Fields = Callable[[np.ndarray], np.ndarray]  # latents (n, latent_size) float32 -> fields (n, k, k, 2), pixels
+Place = tuple[float, float]  # x and y, in pixels
 NAMES = tuple(HANDLES)
 UNIT = 128  # lengths in the rules are in parts of 1/128 of the side
 HALVINGS = 3  # of a step that would fold the picture, or lead away
-NEWTON, NEWTON_NEAR = 6, 3  # steps of the method by which a field is inverted; where the places are about known
-SAFE = 0.1  # a place that is squeezed further than to this part of its area takes fixed-point steps instead
+WORSE = (
+    1.05  # a step whose whole is worse by more leads away; smaller steps back are due to J, which is that of the start
+)
+NEWTON_NEAR = 3  # steps at most by which places are found that are about known
 
 
 def check_handle(name: object) -> str:
@@ -65,43 +73,17 @@ def middles(landmarks: np.ndarray) -> np.ndarray:
 def places(field: np.ndarray, landmarks: np.ndarray, side: int, near: np.ndarray | None = None) -> np.ndarray:
     """Where the handles lie in the pictures of fields (n, k, k, 2): (n, 22, 2) float64, pixels, x first.
 
-    They solve p + field(p) = mean by Newton's method, which converges where fixed-point steps are slow. ``near`` (22, 2)
-    is where they are about, and spares steps.
+    ``near`` (22, 2) is where they are about, and spares steps.
     """
     mean = middles(landmarks)
-    points = np.array(np.broadcast_to(mean if near is None else near, (len(field), *mean.shape)))
-    for _ in range(NEWTON if near is None else NEWTON_NEAR):
-        there, across, down = _slopes(field, points, side)
-        missing = mean - points - there
-        a, b = 1 + across[..., 0], down[..., 0]
-        c, d = across[..., 1], 1 + down[..., 1]
-        determinant = a * d - b * c
-        safe = determinant > SAFE
-        solved = np.stack([d * missing[..., 0] - b * missing[..., 1], a * missing[..., 1] - c * missing[..., 0]], -1)
-        way = np.where(safe[..., None], solved / np.where(safe, determinant, 1)[..., None], missing)
-        points += np.clip(way, -side / field.shape[1], side / field.shape[1])
-    return points
+    if near is None:
+        return mean + warp.inverse(field, mean, side)
+    return mean + warp.inverse(field, mean, side, way=near - mean, steps=NEWTON_NEAR)
 
 
 def _squeeze(field: np.ndarray, side: int) -> float:
     """The least part of its area to which a field (1, k, k, 2) squeezes the picture, its edge left out."""
     return float(warp.jacobian(field, side)[:, 1:-1, 1:-1].min())
-
-
-def _slopes(field: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fields (n, k, k, 2) at points (n, m, 2), bilinear, and how they change there a pixel to the right and down."""
-    cells = field.shape[1]
-    wanted = (points + 0.5) * (cells / side) - 0.5
-    place = np.clip(wanted, 0, cells - 1)
-    first = np.minimum(place.astype(np.intp), cells - 2)
-    x, y = first[..., 0], first[..., 1]
-    a, b = np.moveaxis(place - first, -1, 0)[..., None]
-    rows = np.arange(len(field))[:, None]
-    f00, f10, f01, f11 = field[rows, y, x], field[rows, y, x + 1], field[rows, y + 1, x], field[rows, y + 1, x + 1]
-    top, bottom = f00 * (1 - a) + f10 * a, f01 * (1 - a) + f11 * a
-    inside = (wanted == place) * (cells / side)
-    across = ((f10 - f00) * (1 - b) + (f11 - f01) * b) * inside[..., :1]
-    return top * (1 - b) + bottom * b, across, (bottom - top) * inside[..., 1:]
 
 
 def turned(field: np.ndarray, landmarks: np.ndarray, side: int) -> float:
@@ -115,7 +97,8 @@ class Grab:
     """One handle in the hand, from taking it to letting it go.
 
     ``z`` (latent_size,) float32 is the face as it is now, ``places`` (22, 2) where the handles lie in it, in pixels;
-    ``left`` is how far the handle is from the hand, in pixels, and ``behind`` whether it has stayed behind it.
+    ``left`` is how far the handle is from the hand, in pixels, and ``behind`` whether it has stayed behind it. ``pins``
+    has the pinned handles with the places that they are held at, (x, y) in pixels.
     """
 
     def __init__(
@@ -126,7 +109,7 @@ class Grab:
         z: np.ndarray,
         name: str,
         *,
-        pins: Collection[str] = (),
+        pins: Mapping[str, Place | None] | None = None,
         free: np.ndarray | None = None,
         readings: np.ndarray | None = None,
         costs: np.ndarray | None = None,
@@ -134,8 +117,10 @@ class Grab:
     ):
         """``landmarks`` (68, 2) are the mean frame's, ``side`` the picture's, in pixels.
 
-        ``free`` (latent_size,) says which coordinates may move; ``costs`` (latent_size,) what a way along each costs, see :func:`costs`; ``readings`` (m, latent_size) are directions along which
-        the face must stay. The handle follows the hand by the part ``give`` of its way. Raises ``UserError`` where there is no such handle.
+        ``pins`` are the handles that stay, each with the place that it is held at, (x, y) in pixels, or ``None``: where it
+        is. ``free`` (latent_size,) says which coordinates may move, 1 or 0; ``costs`` (latent_size,) what a way along each
+        costs, see :func:`costs`; ``readings`` (m, latent_size) are directions along which the face must stay. The handle
+        follows the hand by the part ``give`` of its way. Raises ``UserError`` where there is no such handle.
         """
         self.name, self.index = check_handle(name), NAMES.index(name)
         self._fields, self._landmarks, self._side, self._give = fields, np.asarray(landmarks), side, give
@@ -147,12 +132,17 @@ class Grab:
         probed = fields(probes)
         found = places(probed, self._landmarks, side) * self._scale
         self._home = found[-1].ravel()
-        jacobian = (found[:-1] - found[-1]).reshape(size, -1).T / PULL_PROBE
-        self._jacobian = _within(jacobian, free, readings)
+        self._jacobian = (found[:-1] - found[-1]).reshape(size, -1).T / PULL_PROBE
         self._costs = np.ones(size) if costs is None else costs
         self._gain = _cheapest(self._jacobian, self._costs, free, readings)
         self._floor = min(PULL_FOLD, _squeeze(probed[-1:], side) - PULL_FOLD)
-        self._weight = np.repeat(self._weights(frozenset(pins)), 2)
+        self._goals, self.pins = self._home.copy(), {}
+        for pin, place in (pins or {}).items():
+            spot = self._goals.reshape(-1, 2)[NAMES.index(check_handle(pin))]
+            if pin != name:
+                spot[:] = spot if place is None else np.multiply(place, self._scale)
+                self.pins[pin] = float(spot[0] / self._scale), float(spot[1] / self._scale)
+        self._weight = np.repeat(self._weights(), 2)
         system = self._weight[:, None] * (self._gain @ self._jacobian.T) * self._weight
         self._inverse = np.linalg.inv(system + PULL_DAMPING * np.eye(len(system)))
         self.z = np.asarray(z, np.float32)
@@ -176,18 +166,25 @@ class Grab:
     def step(self, by: tuple[float, float]) -> np.ndarray:
         """One step towards the face whose handle is where the hand is: ``by`` pixels from where it took it -> ``z``."""
         hand = np.asarray(by, np.float64) * (self._give * self._scale)
-        goal = self._home.copy()
-        goal[2 * self.index : 2 * self.index + 2] += hand
-        before = self._at
+        handle = slice(2 * self.index, 2 * self.index + 2)
+        goal, before = self._goals.copy(), self._at
         if hand.any():
-            missing = self._weight * (goal - self._at + self._jacobian @ self._moved)
-            wanted = self._gain.T @ (self._weight * (self._inverse @ missing))
-            self._take(wanted * ease(self._start, wanted), goal)
+            rest = self._way(goal - self._at + self._jacobian @ self._moved)
+            goal[handle] += hand
+            pull = self._way(goal - self._goals)
+            part, wanted = typical(self._start, rest, pull)
+            goal[handle] -= (1 - part) * hand
+            self._take(wanted, goal)
         else:
             self.z, self._at, self._moved = self._start.astype(np.float32), self._home, np.zeros_like(self._moved)
         self.change = float(np.abs(self._at - before).max()) / self._scale
-        self.left = float(np.hypot(*(goal - self._at).reshape(-1, 2)[self.index])) / self._scale
+        self.left = float(np.hypot(*(self._home[handle] + hand - self._at[handle]))) / self._scale
         return self.z
+
+    def _way(self, missing: np.ndarray) -> np.ndarray:
+        """The movement, (latent_size,), by which the handles move as ``missing`` says, as far as it is worth it."""
+        way: np.ndarray = self._gain.T @ (self._weight * (self._inverse @ (self._weight * missing)))
+        return way
 
     def _take(self, wanted: np.ndarray, goal: np.ndarray) -> None:
         """Move to ``wanted`` from the start, or part of the way there: where nothing folds and the whole is not worse."""
@@ -197,22 +194,43 @@ class Grab:
             field = self._fields(z[None])
             at = (places(field, self._landmarks, self._side, self.places)[0] * self._scale).ravel()
             folds = _squeeze(field, self._side) < self._floor
-            if not folds and self._price(goal, at, wanted) <= most * (1 + 1e-6):
+            if not folds and self._price(goal, at, wanted) <= most * WORSE:
                 self.z, self._at, self._moved = z, at, wanted
                 break
-            wanted = (wanted + self._moved) / 2
+            way = wanted - self._moved
+            if np.abs(self._jacobian @ way).max() < PULL_SETTLED * self._scale:
+                break  # a part of it would not be seen
+            wanted = self._moved + way / 2
 
     def _price(self, goal: np.ndarray, at: np.ndarray, moved: np.ndarray) -> float:
         """What is made as small as possible."""
         return float(np.sum((self._weight * (goal - at)) ** 2) + PULL_DAMPING * np.sum(self._costs * moved**2))
 
-    def _weights(self, pins: Collection[str]) -> np.ndarray:
+    def _weights(self) -> np.ndarray:
         where = middles(self._landmarks) * self._scale
         far = (np.linalg.norm(where - where[self.index], axis=1) - PULL_NEAR) / PULL_EASE
         weights = PULL_HOLD / (1 + np.exp(-far))
-        weights[[name in pins for name in NAMES]] = PULL_PIN
+        weights[[name in self.pins for name in NAMES]] = PULL_PIN
         weights[self.index] = 1
         return weights
+
+
+def typical(start: np.ndarray, rest: np.ndarray, pull: np.ndarray) -> tuple[float, np.ndarray]:
+    """The part of a ``pull`` that a typical face allows, 0 to 1, and the movement with it, each movement (latent_size,).
+
+    ``rest`` is what else moves, so that what is held stays where it is held. The whole becomes as short as :func:`ease`
+    says, and the pull gives way for it.
+    """
+    whole = rest + pull
+    eased = ease(start, whole)
+    if eased == 1:
+        return 1.0, whole
+    length = eased * float(np.linalg.norm(whole))
+    square, both = float(pull @ pull), float(rest @ pull)
+    under = max(both**2 - square * (float(rest @ rest) - length**2), 0)
+    part = min(max((math.sqrt(under) - both) / square, 0), 1) if square else 0.0
+    whole = rest + part * pull
+    return part, whole * min(1, length / float(np.linalg.norm(whole)))
 
 
 def ease(start: np.ndarray, wanted: np.ndarray) -> float:
@@ -243,11 +261,6 @@ def costs(shares: dict[int, float], size: int) -> np.ndarray:
     for latent, share in shares.items():
         found[latent] = share
     return 1 + PULL_VISIBLE * size * found
-
-
-def _within(jacobian: np.ndarray, free: np.ndarray | None, readings: np.ndarray | None) -> np.ndarray:
-    """The Jacobian (m, latent_size) along what may move alone: its rows lie where nothing that is held changes."""
-    return _cheapest(jacobian, np.ones(jacobian.shape[1]), free, readings)
 
 
 def _cheapest(

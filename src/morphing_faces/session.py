@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,9 @@ class State:
 
     ``z`` is (latent_size,) float32, read-only. ``origin`` is the random face that it set out from, as (seed, number),
     or ``None`` for the average face; ``scale`` is how far from the average face it is, in parts of the distance at which
-    it was drawn. ``faces_drawn``, ``walk_steps`` and ``anchors`` count what was taken of the seed's endless rows.
+    it was drawn. ``faces_drawn``, ``walk_steps`` and ``anchors`` count what was taken of the seed's endless rows. ``pins``
+    are the places, (x, y) in pixels, where the pinned handles of a face that was pulled were pinned; ``None`` where
+    something else has changed the face since, so that they belong where they are.
     """
 
     z: np.ndarray
@@ -75,6 +77,7 @@ class State:
     held: frozenset[str] = frozenset()
     still: Still | None = None
     pinned: frozenset[str] = frozenset()
+    pins: Mapping[str, grabbing.Place] | None = None
 
     def same(self, other: State) -> bool:
         """Whether the two hold the same, every coordinate included."""
@@ -320,9 +323,10 @@ class Session:
         free = np.ones(self.latent_size)
         free[[self.dimensions[dimension] for dimension in self.locked]] = 0
         readings = [self.attributes[held].reading for held in sorted(self.held)]
+        known = self._state.pins or {}
         return grabbing.Grab(
             self.model.fields, self.model.mean_landmarks, self.model.image_shape[0], self.z, name,
-            pins=self.pinned, free=free, readings=np.stack(readings) if readings else None, give=give,
+            pins={pin: known.get(pin) for pin in self.pinned}, free=free, readings=np.stack(readings) if readings else None, give=give,
             costs=grabbing.costs(self.model.shares, self.latent_size),
         )  # fmt: skip
 
@@ -336,7 +340,7 @@ class Session:
             raise UserError(say("pull", x=x, y=y))
         if taken.z is not self.z:
             raise UserError(say("taken"))
-        self._write("grab", z=taken.step((x, y)))
+        self._write("grab", z=taken.step((x, y)), pins=taken.pins)
         taken.z = self.z
 
     def pin(self, name: str) -> None:
@@ -567,7 +571,9 @@ class Session:
         if "z" in changes:
             z = self._cast(changes["z"])
             z = self._masked(z) if masked else z
-            changes["z"] = self.z if np.array_equal(z, self.z) else _fixed(z)
+            same = np.array_equal(z, self.z)
+            changes["z"] = self.z if same else _fixed(z)
+            changes["pins"] = self._state.pins if same else changes.get("pins")
         state = replace(self._state, **changes)
         if gesture != "glide":
             self._glide = None

@@ -3,6 +3,8 @@
  * follow.py, in which the formulas are; positions in the frame are in parts of its side.
  */
 
+import { at, inverse } from "./warp.js";
+
 /**
  * A face in parts: its appearance in the mean frame, height * width * channels in [0, 1], and the field that leads there,
  * n * n * 2 in pixels of a picture `width` wide.
@@ -12,7 +14,6 @@
 /** Cells a side in which the displacement is computed. */
 export const GRID = 32;
 const HALVED = 96;
-const STEPS = 10;
 const FADE = 1 / 8;
 const FLOOR = 0.08;
 const DARKEST = 0.4;
@@ -29,16 +30,11 @@ export function displacement(old, now) {
   const [ease, scale] = [fade(GRID), 1 / now.width];
   for (let row = 0, k = 0; row < GRID; row++) {
     for (let column = 0; column < GRID; column++, k++) {
-      const [x, y] = [(column + 0.5) / GRID, (row + 0.5) / GRID];
-      const [there0, there1] = [read(now.field, now.n, now.n, 2, 0, x, y), read(now.field, now.n, now.n, 2, 1, x, y)];
-      let [u, v] = [0, 0];
-      for (let step = 0; step < STEPS; step++) {
-        const across = (there0 - read(old.field, old.n, old.n, 2, 0, x + u, y + v)) * scale;
-        v = (there1 - read(old.field, old.n, old.n, 2, 1, x + u, y + v)) * scale;
-        u = across;
-      }
-      way[2 * k] = u * ease[k];
-      way[2 * k + 1] = v * ease[k];
+      const [x, y] = [column, row].map((cell) => ((cell + 0.5) * now.width) / GRID - 0.5);
+      const there = at(now.field, 0, now.n, now.width, x, y);
+      const [u, v] = inverse(old.field, 0, old.n, now.width, [x, y], [there.x, there.y]);
+      way[2 * k] = u * scale * ease[k];
+      way[2 * k + 1] = v * scale * ease[k];
     }
   }
   return way;

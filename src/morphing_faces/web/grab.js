@@ -14,19 +14,21 @@ import {
   PULL_NEAR,
   PULL_PIN,
   PULL_PROBE,
+  PULL_SETTLED,
   PULL_VISIBLE,
   say,
 } from "./rules.js";
+import { inverse, squeeze } from "./warp.js";
 
 /**
  * What a grab needs of a model with shape: fields of n latents, n * 16 * 16 * 2 in pixels; the mean frame's 68 landmarks;
  * the picture's side in pixels.
  * @typedef {{fields: (u: Float32Array<ArrayBuffer>, n: number) => Promise<Float32Array>,
  *   landmarks: readonly (readonly number[])[], side: number, costs?: ArrayLike<number>}} Source `costs`: see `costs`
- * @typedef {[number, number]} Pair x and y, in pixels
- * @typedef {{pins?: ReadonlySet<string>, free?: readonly boolean[], readings?: readonly ArrayLike<number>[], give?: number}} Options
- *   the handles that stay; which coordinates may move; directions along which the face must stay; the part of the hand's
- *   way that the handle follows
+ * @typedef {import("./warp.js").Pair} Pair
+ * @typedef {{pins?: ReadonlyMap<string, Pair | undefined>, free?: readonly boolean[], readings?: readonly ArrayLike<number>[], give?: number}} Options
+ *   the handles that stay, with the places that they are held at, or undefined: where they are; which coordinates may move;
+ *   directions along which the face must stay; the part of the hand's way that the handle follows
  */
 
 /** @type {readonly string[]} */
@@ -35,12 +37,12 @@ export const NAMES = Object.keys(HANDLES);
 export const UNIT = 128;
 /** Cells of a field's side. */
 const CELLS = 16;
-/** Steps of Newton's method, by which a field is inverted; where the places are about known. */
-const [NEWTON, NEWTON_NEAR] = [6, 3];
-/** A place that is squeezed further than to this part of its area takes fixed-point steps instead. */
-const SAFE = 0.1;
+/** Steps at most by which places are found that are about known. */
+const NEWTON_NEAR = 3;
 /** Of a step that would fold the picture, or lead away. */
 const HALVINGS = 3;
+/** A step whose whole is worse by more leads away. */
+const WORSE = 1.05;
 const EYES = [[36, 42], [42, 48]];
 const NOSE_TIP = 30;
 
@@ -61,7 +63,7 @@ export function checkHandle(name) {
  * @returns {Pair[]} in the order of NAMES
  */
 export function places(field, source, near) {
-  return inverse(field, 0, middles(source.landmarks), source.side, near);
+  return placed(field, 0, middles(source.landmarks), source.side, near);
 }
 
 /**
@@ -70,7 +72,7 @@ export function places(field, source, near) {
  * @param {Source} source
  */
 export function turned(field, source) {
-  const points = inverse(field, 0, source.landmarks, source.side);
+  const points = placed(field, 0, source.landmarks, source.side);
   const [right, left] = EYES.map(([first, end]) => mean(points.slice(first, end)));
   return Math.abs(points[NOSE_TIP][0] - (right[0] + left[0]) / 2) / Math.hypot(left[0] - right[0], left[1] - right[1]);
 }
@@ -108,6 +110,10 @@ export class Grab {
   #at;
   /** A row of latentSize for each coordinate of a handle. @type {Float64Array[]} */
   #jacobian;
+  /** Where the handles are asked to be, but for the one in the hand, in units. */
+  #goals;
+  /** The pinned handles with the places that they are held at, in pixels. @type {Map<string, Pair>} */
+  pins = new Map();
   /** The cheapest ways along which places move as the Jacobian says. @type {Float64Array[]} */
   #gain;
   #costs;
@@ -128,7 +134,7 @@ export class Grab {
    * @param {Float32Array} probed the fields of `z` with each coordinate moved, and of itself
    * @param {Options} options
    */
-  constructor(source, z, name, probed, { pins = new Set(), free, readings = [], give = 1 }) {
+  constructor(source, z, name, probed, { pins = new Map(), free, readings = [], give = 1 }) {
     const size = z.length;
     [this.#source, this.#give, this.#scale] = [source, give, UNIT / source.side];
     this.#start = Float64Array.from(z);
@@ -137,19 +143,25 @@ export class Grab {
     this.z = z;
     const means = middles(source.landmarks);
     const length = CELLS * CELLS * 2;
-    this.#home = this.#flat(inverse(probed, size * length, means, source.side));
+    this.#home = this.#flat(placed(probed, size * length, means, source.side));
     this.#at = this.#home;
     this.#jacobian = Array.from(this.#home, () => new Float64Array(size));
     for (let k = 0; k < size; k++) {
       if (free && !free[k]) continue;
-      const found = this.#flat(inverse(probed, k * length, means, source.side));
+      const found = this.#flat(placed(probed, k * length, means, source.side));
       found.forEach((value, row) => (this.#jacobian[row][k] = (value - this.#home[row]) / PULL_PROBE));
     }
     this.#costs = Float64Array.from(source.costs ?? Array(size).fill(1));
-    this.#jacobian = cheapest(this.#jacobian, Float64Array.from(this.#costs, () => 1), free, readings);
     this.#gain = cheapest(this.#jacobian, this.#costs, free, readings);
-    this.#floor = Math.min(PULL_FOLD, squeeze(probed, size * length, source.side) - PULL_FOLD);
-    this.#weight = this.#weights(means, pins);
+    this.#floor = Math.min(PULL_FOLD, squeeze(probed, size * length, CELLS, source.side) - PULL_FOLD);
+    this.#goals = this.#home.slice();
+    for (const [pin, place] of pins) {
+      if (checkHandle(pin) === name) continue;
+      const first = 2 * NAMES.indexOf(pin);
+      if (place) this.#goals.set(place.map((value) => value * this.#scale), first);
+      this.pins.set(pin, [this.#goals[first] / this.#scale, this.#goals[first + 1] / this.#scale]);
+    }
+    this.#weight = this.#weights(means);
     const system = this.#gain.map((a, i) =>
       this.#jacobian.map((b, j) => this.#weight[i] * this.#weight[j] * product(a, b) + (i === j ? PULL_DAMPING : 0)),
     );
@@ -179,29 +191,38 @@ export class Grab {
    */
   async step(by) {
     const hand = by.map((value) => value * this.#give * this.#scale);
-    const goal = this.#home.slice();
-    hand.forEach((value, k) => (goal[2 * this.index + k] += value));
+    const first = 2 * this.index;
+    const goal = this.#goals.slice();
     const before = this.#at;
     if (hand[0] || hand[1]) {
-      const wanted = new Float64Array(this.#moved.length);
-      const missing = Float64Array.from(
-        this.#jacobian,
-        (row, k) => this.#weight[k] * (goal[k] - this.#at[k] + product(row, this.#moved)),
-      );
-      this.#inverse.forEach((row, k) => {
-        const weighed = product(row, missing) * this.#weight[k];
-        this.#gain[k].forEach((value, n) => (wanted[n] += weighed * value));
-      });
-      const part = ease(this.#start, wanted);
-      await this.#take(wanted.map((value) => value * part), goal);
+      const rest = this.#way(goal.map((value, k) => value - this.#at[k] + product(this.#jacobian[k], this.#moved)));
+      const pull = this.#way(goal.map((_, k) => hand[k - first] ?? 0));
+      const { part, whole } = typical(this.#start, rest, pull);
+      hand.forEach((value, k) => (goal[first + k] += part * value));
+      await this.#take(whole, goal);
     } else {
       [this.z, this.#at] = [Float32Array.from(this.#start), this.#home];
       this.#moved = new Float64Array(this.#moved.length);
     }
     this.change = this.#at.reduce((most, value, k) => Math.max(most, Math.abs(value - before[k])), 0) / this.#scale;
-    const [x, y] = [2 * this.index, 2 * this.index + 1].map((k) => goal[k] - this.#at[k]);
+    const [x, y] = hand.map((value, k) => this.#home[first + k] + value - this.#at[first + k]);
     this.left = Math.hypot(x, y) / this.#scale;
     return this.z;
+  }
+
+  /**
+   * The movement by which the handles move as is missing, as far as it is worth it.
+   * @param {Float64Array} missing
+   */
+  #way(missing) {
+    const weighed = missing.map((value, k) => this.#weight[k] * value);
+    const way = new Float64Array(this.#moved.length);
+    this.#inverse.forEach((row, k) => {
+      const share = product(row, weighed) * this.#weight[k];
+      const gain = this.#gain[k];
+      for (let n = 0; n < way.length; n++) way[n] += share * gain[n];
+    });
+    return way;
   }
 
   /**
@@ -216,12 +237,15 @@ export class Grab {
       const z = Float32Array.from(this.#start, (value, k) => value + way[k]);
       const field = await this.#source.fields(z.slice(), 1);
       const at = this.#flat(places(field, this.#source, this.places));
-      const folds = squeeze(field, 0, this.#source.side) < this.#floor;
-      if (!folds && this.#price(goal, at, way) <= most * (1 + 1e-6)) {
+      const folds = squeeze(field, 0, CELLS, this.#source.side) < this.#floor;
+      if (!folds && this.#price(goal, at, way) <= most * WORSE) {
         [this.z, this.#at, this.#moved] = [z, at, way];
         break;
       }
-      wanted = way.map((value, k) => (value + this.#moved[k]) / 2);
+      const rest = way.map((value, k) => value - this.#moved[k]);
+      const seen = this.#jacobian.some((row) => Math.abs(product(row, rest)) >= PULL_SETTLED * this.#scale);
+      if (!seen) break; // nor would a part of it be
+      wanted = rest.map((value, k) => this.#moved[k] + value / 2);
     }
   }
 
@@ -236,15 +260,12 @@ export class Grab {
     return missing + PULL_DAMPING * moved.reduce((sum, value, k) => sum + this.#costs[k] * value * value, 0);
   }
 
-  /**
-   * @param {Pair[]} means
-   * @param {ReadonlySet<string>} pins
-   */
-  #weights(means, pins) {
+  /** @param {Pair[]} means */
+  #weights(means) {
     const [x, y] = means[this.index];
     const weights = means.map(([a, b], k) => {
       if (k === this.index) return 1;
-      if (pins.has(NAMES[k])) return PULL_PIN;
+      if (this.pins.has(NAMES[k])) return PULL_PIN;
       const far = (Math.hypot(a - x, b - y) * this.#scale - PULL_NEAR) / PULL_EASE;
       return PULL_HOLD / (1 + Math.exp(-far));
     });
@@ -255,6 +276,25 @@ export class Grab {
   #flat(points) {
     return Float64Array.from(points.flat(), (value) => value * this.#scale);
   }
+}
+
+/**
+ * The part of a pull that a typical face allows, from 0 to 1, and the whole movement with it; `rest` is what else moves.
+ * @param {Float64Array} start
+ * @param {Float64Array<ArrayBuffer>} rest
+ * @param {Float64Array<ArrayBuffer>} pull
+ */
+export function typical(start, rest, pull) {
+  const whole = rest.map((value, k) => value + pull[k]);
+  const eased = ease(start, whole);
+  if (eased === 1) return { part: 1, whole };
+  const length = eased * Math.sqrt(product(whole, whole));
+  const [square, both] = [product(pull, pull), product(rest, pull)];
+  const under = Math.max(both ** 2 - square * (product(rest, rest) - length ** 2), 0);
+  const part = square ? Math.min(Math.max((Math.sqrt(under) - both) / square, 0), 1) : 0;
+  const way = rest.map((value, k) => value + part * pull[k]);
+  const short = Math.min(1, length / Math.sqrt(product(way, way)));
+  return { part, whole: way.map((value) => value * short) };
 }
 
 /**
@@ -294,59 +334,13 @@ function mean(points) {
  * @param {Pair[]} [near] where they are about
  * @returns {Pair[]}
  */
-function inverse(fields, from, points, side, near) {
-  return points.map(([mx, my], n) => {
-    let [x, y] = near?.[n] ?? [mx, my];
-    const scale = CELLS / side;
-    for (let step = 0; step < (near ? NEWTON_NEAR : NEWTON); step++) {
-      const [wantedX, wantedY] = [(x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5];
-      const across = Math.min(Math.max(wantedX, 0), CELLS - 1);
-      const down = Math.min(Math.max(wantedY, 0), CELLS - 1);
-      const [left, top] = [Math.min(Math.floor(across), CELLS - 2), Math.min(Math.floor(down), CELLS - 2)];
-      const [u, v] = [across - left, down - top];
-      const k = from + 2 * (top * CELLS + left);
-      const line = k + 2 * CELLS;
-      const [insideX, insideY] = [wantedX === across ? scale : 0, wantedY === down ? scale : 0];
-      const upperX = fields[k] * (1 - u) + fields[k + 2] * u;
-      const lowerX = fields[line] * (1 - u) + fields[line + 2] * u;
-      const upperY = fields[k + 1] * (1 - u) + fields[k + 3] * u;
-      const lowerY = fields[line + 1] * (1 - u) + fields[line + 3] * u;
-      const missingX = mx - x - (upperX * (1 - v) + lowerX * v);
-      const missingY = my - y - (upperY * (1 - v) + lowerY * v);
-      const a = 1 + ((fields[k + 2] - fields[k]) * (1 - v) + (fields[line + 2] - fields[line]) * v) * insideX;
-      const c = ((fields[k + 3] - fields[k + 1]) * (1 - v) + (fields[line + 3] - fields[line + 1]) * v) * insideX;
-      const [b, d] = [(lowerX - upperX) * insideY, 1 + (lowerY - upperY) * insideY];
-      const determinant = a * d - b * c;
-      const safe = determinant > SAFE;
-      const wayX = safe ? (d * missingX - b * missingY) / determinant : missingX;
-      const wayY = safe ? (a * missingY - c * missingX) / determinant : missingY;
-      const most = side / CELLS;
-      x += Math.min(Math.max(wayX, -most), most);
-      y += Math.min(Math.max(wayY, -most), most);
-    }
-    return /** @type {Pair} */ ([x, y]);
+function placed(fields, from, points, side, near) {
+  return points.map(([x, y], n) => {
+    /** @type {Pair | undefined} */
+    const begin = near && [near[n][0] - x, near[n][1] - y];
+    const [u, v] = inverse(fields, from, CELLS, side, [x, y], [0, 0], begin, near && NEWTON_NEAR);
+    return [x + u, y + v];
   });
-}
-
-/**
- * The least part of its area to which a field squeezes the picture, its edge left out; at most 0 where it folds.
- * @param {Float32Array} fields
- * @param {number} from
- * @param {number} side
- */
-function squeeze(fields, from, side) {
-  const step = side / CELLS;
-  let least = Infinity;
-  for (let row = 1; row < CELLS - 2; row++) {
-    for (let column = 1; column < CELLS - 2; column++) {
-      const k = from + 2 * (row * CELLS + column);
-      const [right, below] = [k + 2, k + 2 * CELLS];
-      const [xx, yx] = [(fields[right] - fields[k]) / step, (fields[right + 1] - fields[k + 1]) / step];
-      const [xy, yy] = [(fields[below] - fields[k]) / step, (fields[below + 1] - fields[k + 1]) / step];
-      least = Math.min(least, (1 + xx) * (1 + yy) - yx * xy);
-    }
-  }
-  return least;
 }
 
 /**

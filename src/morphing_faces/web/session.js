@@ -43,11 +43,13 @@ import {
  *
  * `z` is (latentSize,). `origin` is the random face that it set out from, as [seed, number], or `null` for the average
  * face; `scale` is how far from the average face it is, in parts of the distance at which it was drawn. `facesDrawn`,
- * `walkSteps` and `anchors` count what was taken of the seed's endless rows.
+ * `walkSteps` and `anchors` count what was taken of the seed's endless rows. `pins` are the places, in pixels, where the
+ * pinned handles of a face that was pulled were pinned; `null` where something else has changed the face since, so that
+ * they belong where they are.
  * @typedef {{z: Float32Array<ArrayBuffer>, seed: number, facesDrawn: number, walkSteps: number, anchors: number,
  *   origin: readonly [number, number] | null, scale: number, axes: readonly [number, number], range: number,
  *   frozen: boolean, locked: ReadonlySet<number>, held?: ReadonlySet<string>, pinned?: ReadonlySet<string>,
- *   still?: Still | null}} State
+ *   still?: Still | null, pins?: ReadonlyMap<string, grabbing.Pair> | null}} State
  * @typedef {{format: string, version: number, bundle: string, axes: number[], frozen: boolean, range: number,
  *   locked: number[], z: number[], still?: {part: string, z: number[]}}} Face
  */
@@ -346,7 +348,9 @@ export class Session {
     const free = Array(this.latentSize).fill(true);
     for (const dimension of this.locked) free[this.dimensions[dimension]] = false;
     const readings = [...this.held].sort().map((held) => this.#attribute(held).reading);
-    return grabbing.take(source, this.z, name, { pins: this.pinned, free, readings, give });
+    /** @type {[string, grabbing.Pair | undefined][]} */
+    const pins = [...this.pinned].map((pin) => [pin, this.#state.pins?.get(pin)]);
+    return grabbing.take(source, this.z, name, { pins: new Map(pins), free, readings, give });
   }
 
   /**
@@ -362,7 +366,7 @@ export class Session {
     if (taken.z !== before) throw new RangeError(say("taken", {}));
     const z = await taken.step([x, y]);
     if (this.z !== before) throw new RangeError(say("taken", {}));
-    this.#write({ z }, "grab");
+    this.#write({ z, pins: taken.pins }, "grab");
     taken.z = this.z;
   }
 
@@ -619,13 +623,13 @@ export class Session {
    * @param {boolean} [masked]
    */
   #write(changes, gesture = null, masked = true) {
-    const state = { ...this.#state, ...changes, z: this.z };
+    const state = { ...this.#state, ...changes, z: this.z, pins: this.#state.pins };
     if (changes.z) {
       const wrong = changes.z.find((value) => !isWithin(value));
       if (wrong !== undefined) throw new RangeError(say("coordinate", { value: wrong, limit: COORDINATE_LIMIT }));
       const z = Float32Array.from(changes.z);
       if (masked) this.#masked(z);
-      if (!z.every((value, k) => value === this.z[k])) state.z = z;
+      if (!z.every((value, k) => value === this.z[k])) [state.z, state.pins] = [z, changes.pins ?? null];
     }
     if (gesture !== "glide") this.#glide = null;
     if (isSame(state, this.#state)) return;
