@@ -267,7 +267,7 @@ def test_a_saved_face_that_keeps_a_shape_keeps_it_in_films_and_mixes(shaped_bund
     session.save(tmp_path / "kept.json")
     look, own = morph.face(model, str(tmp_path / "kept.json"))
     np.testing.assert_allclose(look, session.z, atol=1e-6)
-    np.testing.assert_allclose(own, shape, atol=1e-6)
+    np.testing.assert_allclose(np.array(own), shape, atol=1e-6)
     people = [morph.person(model, text) for text in (str(tmp_path / "kept.json"), "seed:7")]
     first, between, last = morph.film(people, 3, model.image_shape[0], loop=False)
     assert np.array_equal(first, to_uint8(model.decode(look, own))[0])
@@ -278,7 +278,7 @@ def test_a_saved_face_that_keeps_a_shape_keeps_it_in_films_and_mixes(shaped_bund
     morph.save_mix(model, [str(tmp_path / "kept.json"), "seed:7"], "1,3", tmp_path / "mix.json", None)
     mixed, mixed_shape = morph.face(model, str(tmp_path / "mix.json"))
     np.testing.assert_allclose(mixed, morph.mean([look, seven], [1, 3]), atol=1e-4)
-    np.testing.assert_allclose(mixed_shape, morph.mean([shape, seven], [1, 3]), atol=1e-4)
+    np.testing.assert_allclose(np.array(mixed_shape), morph.mean([shape, seven], [1, 3]), atol=1e-4)
 
 
 def test_prepare_aligns_and_skips_what_has_no_face(face_file: Path, tmp_path: Path) -> None:
