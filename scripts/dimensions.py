@@ -1,6 +1,6 @@
 """What the dimensions of a bundle do: the evidence for their names, which a person then writes.
 
-    python scripts/dimensions.py BUNDLE FOLDER --faces ../shared/faces
+    python scripts/dimensions.py BUNDLE FOLDER --faces FACES
 
 writes into FOLDER `traversal.webp`, the average face along each dimension, a row each, from -3 to 3, and
 `correlations.json`: for each dimension the labels, landmarks and measures of pictures that it goes with, strongest first.
