@@ -23,7 +23,7 @@ from morphing_faces.train.latents import encode_all, fit
 from morphing_faces.train.loop import load_run, train
 from morphing_faces.train.networks import SmoothShuffle
 from morphing_faces.train.recipe import Recipe, from_dict
-from morphing_faces.train.shape import CELLS, FOLLOWED, MeanFrame, mean_landmarks, pixel_positions, sample, warp
+from morphing_faces.train.shape import CELLS, EDGE, FOLLOWED, MeanFrame, mean_landmarks, pixel_positions, sample, warp
 from morphing_faces.train.trainer import Trainer, new_model, to_pictures, training_rows
 from morphing_faces.train.vae import VAE
 
@@ -156,13 +156,17 @@ def test_the_mean_of_the_field_over_the_faces_is_about_zero(frame: MeanFrame, po
 # --- the warp
 
 
-def test_the_warp_is_the_border_padded_one_and_at_no_displacement_the_picture() -> None:
+def test_the_warp_repeats_what_is_near_the_edge_and_at_no_displacement_is_the_picture() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, 3, SIDE, SIDE, generator=generator)
-    assert torch.allclose(warp(image, torch.zeros(2, 2, CELLS, CELLS)), image, atol=1e-6)
+    edge = round(EDGE * SIDE)
+    inner = image[:, :, edge:-edge, edge:-edge]
+    resting = warp(image, torch.zeros(2, 2, CELLS, CELLS))
+    assert torch.allclose(resting, F.pad(inner, (edge, edge, edge, edge), mode="replicate"), atol=1e-6)
     field = 6 * torch.randn(2, 2, CELLS, CELLS, generator=generator)
     there = pixel_positions(SIDE) + F.interpolate(field, size=(SIDE, SIDE), mode="bilinear").permute(0, 2, 3, 1)
-    assert torch.allclose(warp(image, field), sample(image, there, SIDE), atol=1e-5)
+    held = there.clamp(edge, SIDE - 1 - edge)
+    assert torch.allclose(warp(image, field), sample(image, held, SIDE), atol=1e-5)
 
 
 def test_numpy_inverts_a_field_as_the_definition_says() -> None:

@@ -186,7 +186,8 @@ def export(
     output_folder(out, BUNDLE, overwrite=overwrite)  # said now, not after minutes of work
     model, recipe, saved = load_run(run, dataset.image_shape)
     must_belong(run, dataset)
-    rows = spread(training_rows(recipe, dataset), MAX_CODES)
+    state = saved["trainer"].get("flow")  # of a run with a critic, which has learned to draw what it gives
+    rows = spread(training_rows(recipe, dataset), SUMMED_UP if state else MAX_CODES)
     if len(rows) < recipe.latent_size:
         raise UserError(
             f"{dataset.folder} has {len(rows)} training pictures, fewer than the {recipe.latent_size} latent dimensions"
@@ -194,7 +195,6 @@ def export(
     say("encoding the training pictures")
     posterior = encode_all(model, dataset.images, rows, recipe.mirror)
     say("finding the latent coordinates")
-    state = saved["trainer"].get("flow")
     flow = restored(state, recipe.flow_layers) if state else fit(posterior, model, recipe.flow_layers, recipe.seed)
     latents = find_latents(model, flow, probes, recipe.seed)
     say("measuring held-out pictures")

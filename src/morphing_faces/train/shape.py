@@ -28,6 +28,7 @@ STIFFNESS = 60.0  # of the spline, in units of its kernel: landmarks are followe
 RING = (-30.0, 158.0, 170.0)  # a ring of points around the picture stays: its left and top, its right, its bottom
 FINE = 32  # the side at which a field is inverted
 INVERSE_STEPS = 10
+EDGE = 3 / 128  # of the side: an appearance is drawn less well so near its edge, for convolutions see nothing beyond it
 
 
 def pixel_positions(side: int, cells: int | None = None) -> Tensor:
@@ -45,15 +46,15 @@ def sample(image: Tensor, position: Tensor, side: int, padding: str = "border") 
 def warp(appearance: Tensor, field: Tensor) -> Tensor:
     """Appearance (n, c, side, side) seen through the field (n, 2, CELLS, CELLS), in pixels: pictures of the same shape.
 
-    Positions are held inside the picture, so that nothing beyond its edge is asked for: the same as repeating the edge,
-    in the one form of the operation that every back end of ONNX Runtime computes quickly and alike.
+    Positions are held inside the appearance, ``EDGE`` from its edge, as if what is there went on: the one form of the
+    operation that every back end of ONNX Runtime computes quickly and alike.
     """
     side = appearance.shape[-1]
     grown = F.interpolate(
         field, scale_factor=side / CELLS, mode="bilinear"
     )  # a scale, not a size: ONNX has it constant
     grid = (pixel_positions(side).to(field) + grown.permute(0, 2, 3, 1) + 0.5) * (2 / side) - 1
-    edge = 1 - 1 / side
+    edge = 1 - (1 + 2 * round(EDGE * side)) / side
     return F.grid_sample(appearance, grid.clamp(-edge, edge), padding_mode="zeros", align_corners=False)
 
 
