@@ -18,6 +18,7 @@ from morphing_faces.train import checkpoint
 from morphing_faces.train.from_bundle import from_bundle
 from morphing_faces.train.loop import load_run, train
 from morphing_faces.train.recipe import from_dict
+from morphing_faces.train.shape import EDGE
 from morphing_faces.train.trainer import to_pictures
 
 
@@ -75,9 +76,11 @@ def test_a_bundle_without_shape_teaches_a_model_with_shape_what_it_knows_of_appe
     z = bundle.sample(4)
     with torch.no_grad():
         drawn = model.decode(torch.from_numpy(z))[0].permute(0, 2, 3, 1).numpy()
-    # The same departures from the mean face, on the mean face of the mean frame.
+    # The same departures from the mean face, on the mean face of the mean frame, clear of its edge.
     own = (drawn - drawn.mean(0)) / model.decoder.units.scale.item()  # type: ignore[union-attr]
     theirs = bundle.decode(z)
+    edge = round(EDGE * theirs.shape[1])
+    own, theirs = (x[:, edge:-edge, edge:-edge] for x in (own, theirs))
     inside = ((theirs > 0.02) & (theirs < 0.98)).all(0)
     theirs = theirs - theirs.mean(0)
     scale = float((own * theirs)[:, inside].sum() / np.square(own[:, inside]).sum())

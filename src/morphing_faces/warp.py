@@ -49,7 +49,7 @@ def inverse(
         step = np.where(safe[..., None], step / np.where(safe, determinant, 1)[..., None], missing)
         step = np.minimum(np.maximum(step, -longest), longest)
         way += step
-        if np.abs(step).max() < DONE:
+        if not step.size or np.abs(step).max() < DONE:
             break
     return way
 
