@@ -52,9 +52,7 @@ Place = tuple[float, float]  # x and y, in pixels
 NAMES = tuple(HANDLES)
 UNIT = 128  # lengths in the rules are in parts of 1/128 of the side
 HALVINGS = 3  # of a step that would fold the picture, or lead away
-WORSE = (
-    1.05  # a step whose whole is worse by more leads away; smaller steps back are due to J, which is that of the start
-)
+WORSE = 1.05  # a step whose whole is worse by more leads away; J is that of the start, so small steps back do not
 NEWTON_NEAR = 3  # steps at most by which places are found that are about known
 
 

@@ -90,8 +90,8 @@ def save_mix(model: Model, texts: Sequence[str], weights: str | None, path: Path
         raise UserError(f"--weights {weights}: must be {len(texts)} numbers, as {','.join('1' * len(texts))}") from None
     faces = [face(model, text) for text in texts]
     z = mean([look for look, _ in faces], numbers)
-    kept = any(shape is not None for _, shape in faces)
-    shape = mean([look if shape is None else shape for look, shape in faces], numbers) if kept else None
+    shapes = _shapes(faces)
+    shape = mean(shapes, numbers) if shapes else None
     if path.suffix.lower() == ".json":
         session = Session(model)
         session.show(z, frozen=True, still=None if shape is None else Still("shape", shape))
@@ -109,10 +109,8 @@ def film(people: Sequence[Person], frames: int, size: int, loop: bool) -> Iterat
     """
     for first, second, t in timetable(len(people), frames, loop):
         a, b = people[first], people[second]
-        z, shape = slerp(a.z0, b.z0, t), None
-        if a.shape0 is not None or b.shape0 is not None:
-            from_shape, to_shape = (one.z0 if one.shape0 is None else one.shape0 for one in (a, b))
-            shape = slerp(from_shape, to_shape, t)
+        z, shapes = slerp(a.z0, b.z0, t), _shapes([(a.z0, a.shape0), (b.z0, b.shape0)])
+        shape = slerp(shapes[0], shapes[1], t) if shapes else None
         if t == 0 or (isinstance(a, Drawn) and isinstance(b, Drawn)):
             yield a.face_at(z, size, shape)
         elif t == 1:
@@ -120,6 +118,13 @@ def film(people: Sequence[Person], frames: int, size: int, loop: bool) -> Iterat
         else:
             mixed = (1 - t) * a.face_at(z, size, shape).astype(np.float32) + t * b.face_at(z, size, shape)
             yield np.rint(mixed).astype(np.uint8)
+
+
+def _shapes(faces: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[np.ndarray]:
+    """The latents of the shapes of faces, as :func:`face` gives them; none where all of them have their own."""
+    if all(shape is None for _, shape in faces):
+        return []
+    return [look if shape is None else shape for look, shape in faces]
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
