@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.errors import UserError
 from morphing_faces.train import latents
 from morphing_faces.train.latents import Flow, Posterior, encode_all, find_latents, fit, mean_jtj, restored
 from morphing_faces.train.loop import load_run
@@ -93,6 +94,24 @@ def test_what_is_not_visible_moves_nothing_that_is(fitted: Flow) -> None:
     assert torch.equal(jacobian[:2, 2:], torch.zeros(2, 3))
     assert jacobian[2:, :2].abs().max() > 1e-4
     assert torch.tensor([jacobian[0, 1], jacobian[1, 0]]).abs().min() > 1e-4  # type: ignore[arg-type]
+
+
+def test_the_layers_of_another_flow_are_refused_by_name(fitted: Flow) -> None:
+    with pytest.raises(UserError, match=r"the run's flow: layers\.6\.\S+: expected \(.+\), found nothing"):
+        restored(fitted.state_dict(), LAYERS + 2)
+    with pytest.raises(UserError, match="the run's flow: "):
+        restored(Flow(5, 0).state_dict(), LAYERS)
+
+
+def test_what_is_hardly_visible_is_left_to_the_gaussian() -> None:
+    flow = Flow(400, LAYERS).eval()
+    for layer in flow.layers:
+        torch.nn.init.normal_(layer.output.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    x = torch.randn(3, 400, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        moved = (flow.bend(x) - x).abs().amax(0)
+    assert moved[: latents.MAPPED].min() > 0
+    assert torch.equal(moved[latents.MAPPED :], torch.zeros(400 - latents.MAPPED))
 
 
 @pytest.mark.parametrize("size", [2, 3, 400])

@@ -63,11 +63,11 @@ def exists(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy tensors into a module; one missing, misshapen or too many is named with its expected and found shape."""
+def load_into(module: nn.Module, tensors: dict[str, Tensor], source: Path | str) -> None:
+    """Copy tensors into a module. Raises ``UserError`` with the expected and found shape of one that does not fit."""
     own = module.state_dict()
     for name in {**own, **tensors}:
         expected, found = (tuple(each[name].shape) if name in each else "nothing" for each in (own, tensors))
         if expected != found:
-            raise UserError(f"{path}: {name}: expected {expected}, found {found}; was the recipe changed?")
+            raise UserError(f"{source}: {name}: expected {expected}, found {found}; was the recipe changed?")
     module.load_state_dict(tensors)

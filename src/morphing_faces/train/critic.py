@@ -1,7 +1,8 @@
 """A critic that knows faces: what it asks of the decoder is detail, held by an anchor to the structure the VAE draws.
 
 Squared error blurs. The critic of a generative adversarial network tells photographs from drawn faces, and the decoder of
-appearances learns what it misses, with the encoder and the shape at rest. Its trunk begins as the VAE's own encoder, so it
+appearances learns what it misses, with the encoder and the shape at rest. Faces near the average one are like no photograph and
+stay as the VAE draws them: a critic would give them wrinkles. Its trunk begins as the VAE's own encoder, so it
 sees at once what a face is made of; one that saw through a network trained on other pictures is pleased by distorted faces
 (Kynkaanniemi et al., 2023, arXiv:2203.06026). Relativistic pairs with R1 and R2 penalties as in R3GAN (Huang et al., 2024,
 arXiv:2501.05441); what it sees is disturbed as in DiffAugment (Zhao et al., 2020, arXiv:2006.10738).
@@ -31,6 +32,8 @@ RECONSTRUCTED = 4  # of a batch's pictures, in each step, are drawn from their o
 RECONSTRUCTION_WEIGHT = 60.0  # of their mean squared error
 ANCHOR_WEIGHT = 300.0  # of the squared distance of new faces from those of the VAE alone, both averaged
 ANCHOR_SHRINKS = 2  # to pixels of this side: 64x64 of 128x128
+ORDINARY = 4  # faces in each step are drawn nearer to the average face, where no photograph lies,
+ORDINARY_REACH = 0.7  # at up to this part of their distance, and held at what the VAE alone draws of them
 PENALTY_WEIGHT = 5.0  # of R1 and R2
 PENALTY_EVERY = 8  # steps, and so many times as strong
 WARMUP = 150  # steps in which the critic looks before the decoder hears it
@@ -109,17 +112,20 @@ class CriticTrainer(Trainer):
         with torch.no_grad():
             mean, log_variance = self.model.encode(x[:reconstructed])
             near = mean + 0.5 * torch.exp(0.5 * log_variance) * self._normal(mean)
-            code = torch.cat([near, self.flow(self._normal(mean, len(x)))])
+            distance = ORDINARY_REACH * torch.rand(ORDINARY, 1, generator=self.random, device=self.device)
+            ordinary = self.flow(distance * self._normal(mean, ORDINARY))
+            code = torch.cat([near, ordinary, self.flow(self._normal(mean, len(x)))])
         with self.autocast:
             picture, _ = self.model.decode(code)
-        new = picture[reconstructed:]
+        new = picture[-len(x) :]
 
         self.critic.requires_grad_(False)
         with self.autocast:
             fooling = F.softplus(self.critic(self._disturb(x)).detach() - self.critic(self._disturb(new))).mean()
         with torch.no_grad():
             calm, _ = self.calm.decode(code[reconstructed:])
-        drift = F.avg_pool2d(new - calm, ANCHOR_SHRINKS).square().mean()
+        away = picture[reconstructed:] - calm
+        drift = F.avg_pool2d(away[ORDINARY:], ANCHOR_SHRINKS).square().mean() + away[:ORDINARY].square().mean()
         error = (picture[:reconstructed] - x[:reconstructed]).square().mean()
         loss = self.recipe.critic * fooling + RECONSTRUCTION_WEIGHT * error + ANCHOR_WEIGHT * drift
         metrics = self.descend(loss)
