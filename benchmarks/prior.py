@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 import morphing_faces as mf
 from morphing_faces.dataset import open_dataset, spread
+from morphing_faces.evaluate import codes
 from morphing_faces.landmarks import usable
 
 STEPS, BATCH, WIDTH = 800, 512, 512
@@ -40,6 +41,13 @@ def area(real: Tensor, drawn: Tensor) -> float:
     return float(torch.searchsorted(ordered, real).double().mean() / len(drawn))
 
 
+def draws(posteriors: list[Tensor], count: int) -> Tensor:
+    """(count, latent_size): draws of posteriors, given as means and standard deviations, of pictures chosen at random."""
+    mean, std = posteriors
+    rows = torch.randint(len(mean), (count,))
+    return mean[rows] + std[rows] * torch.randn(count, mean.shape[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
@@ -52,25 +60,14 @@ def main() -> None:
     for name in arguments.bundles:
         model = mf.load(name)
         shown = len(model.bundle.dimensions)
-        codes = []
-        for rows in parts:
-            answers = [model.encode(dataset.images[some]) for some in np.array_split(rows, max(len(rows) // 256, 1))]
-            codes.append(
-                [torch.from_numpy(np.concatenate([getattr(a, key) for a in answers])) for key in ("mean", "std")]
-            )
+        posteriors = [[torch.from_numpy(part) for part in codes(model, dataset, rows)] for rows in parts]
         for size in (model.latent_size, shown):
             torch.manual_seed(0)
-
-            def photographs(part: int, count: int, size: int = size, codes: list[list[Tensor]] = codes) -> Tensor:
-                mean, std = codes[part]
-                rows = torch.randint(len(mean), (count,))
-                return (mean[rows] + std[rows] * torch.randn(count, mean.shape[1]))[:, :size]
-
             network = classifier(size)
             optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.05)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS)
             for _ in range(STEPS):
-                real, drawn = network(photographs(0, BATCH)), network(torch.randn(BATCH, size))
+                real, drawn = network(draws(posteriors[0], BATCH)[:, :size]), network(torch.randn(BATCH, size))
                 loss = F.softplus(-real).mean() + F.softplus(drawn).mean()
                 optimizer.zero_grad()
                 loss.backward()
@@ -78,7 +75,10 @@ def main() -> None:
                 schedule.step()
             network.eval()
             with torch.no_grad():
-                found = area(network(photographs(1, TRIED)).squeeze(1), network(torch.randn(TRIED, size)).squeeze(1))
+                found = area(
+                    network(draws(posteriors[1], TRIED)[:, :size]).squeeze(1),
+                    network(torch.randn(TRIED, size)).squeeze(1),
+                )
             print(f"{name}: area under the curve {found:.3f} by the first {size} dimensions", flush=True)
 
 
