@@ -278,6 +278,12 @@ def test_a_pin_is_where_it_was_pinned_until_something_else_changes_the_face(shap
     assert pinned_at(session, "nose") == pytest.approx(nose)
     session.restore(pulled)
     assert session.state.pins == pulled.pins
+    session.pin("nose")
+    session.grab("nose", (1.5, 1.0))
+    session.pin("nose")
+    moved = session.handles["nose"]
+    session.grab("mouth-left", (0.5, 0.0))
+    assert pinned_at(session, "nose") == pytest.approx(moved), "pinned anew, it is held where it is now"
     fresh = Session(shaped, seed=3)
     fresh.pin("nose")
     state = fresh.state
@@ -381,6 +387,10 @@ def test_the_twins_grab_alike(visit: Visit, serve: Serve, shaped_bundle: Path, s
         ["undo"],
         ["pin", "chin"],
         *[["grab", name, list(by)] for name, by in PULLS * 2],
+        ["pin", "chin"],
+        ["grab", "chin", [0.4, 0.6]],
+        ["pin", "chin"],
+        ["grab", "mouth-left", [0.5, 0.2]],
     ]
     got = blank(visit, serve(shaped_bundle)).evaluate(PULL, [f"bundles/{shaped_bundle.name}", verbs])
     session = Session(shaped, 3)

@@ -54,6 +54,7 @@ FLATTEST = 1e-8  # of the largest variance of the codes: a direction with less i
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
+Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,25 @@ class Moments:
     factor: np.ndarray
 
 
+@dataclass(frozen=True)
+class Given:
+    """A given decoder: its file's ``model``, the ``network`` that is run, and the seconds that ``each`` picture takes."""
+
+    model: onnx.ModelProto
+    network: Network
+    layout: Layout
+    moments: Moments
+    each: float
+
+    @property
+    def latent_size(self) -> int:
+        return self.network.row[0]
+
+    def pictures(self, x: np.ndarray) -> np.ndarray:
+        """Points (n, latent_size) of N(0, I) -> what the graph draws of the codes there, as it draws it."""
+        return self.network.run(self.moments.mean + x @ self.moments.factor.T)[0]
+
+
 def adopt(
     decoder: Path,
     out: Path,
@@ -118,25 +138,12 @@ def adopt(
     Raises ``UserError`` with one line when something cannot be used; then nothing is written.
     """
     output_folder(out, BUNDLE, overwrite=overwrite)
-    given = read(decoder)
-    port, result = _one_in_one_out(given, decoder)
     points = _codes(codes) if codes else None
-    k = _latent_size(port, decoder, latent_size, points)
+    given = _given(decoder, points, latent_size, say)
+    layout, k = given.layout, given.latent_size
     if points is not None and points.shape[1] != k:
         raise UserError(f"{codes} has codes of {points.shape[1]} numbers: {decoder} takes {k}")
-    _check_declared(result, decoder)
-    row = (k, *(1 for _ in (port.shape or ())[2:]))
-    network = _any_batch(given, port, row, str(decoder))
-    rows = noise.normal(3, 0, 1, k)
-    layout = _layout(network.run(rows)[0].shape, decoder)
-    began = time.perf_counter()
-    network.run(rows)
-    each = time.perf_counter() - began
-    say(f"{decoder}: {k} latent dimensions to {layout}, opset {opset_of(given)}")
-
-    moments = _moments(points) if points is not None else Moments(np.zeros(k), np.eye(k))
-    looked_at = max(8, min(LOOKED_AT, 4 * PIXELS // layout.shape[0] ** 2))
-    typical = network.run(moments.mean + noise.normal(0, 0, looked_at, k) @ moments.factor.T)[0]
+    typical = given.pictures(noise.normal(0, 0, _looked_at(layout), k))
     if not np.isfinite(typical).all():
         raise UserError(f"{decoder} draws values that are not finite: train it again, or export it in float32")
     span, how = _range(typical, value_range, decoder)
@@ -144,40 +151,36 @@ def adopt(
 
     def whitened(x: np.ndarray) -> np.ndarray:
         """Pictures (n, height, width, channels), 0 to 1 where nothing is beyond the range."""
-        pictures = network.run(moments.mean + x @ moments.factor.T)[0]
+        pictures = given.pictures(x)
         pictures = pictures.transpose(0, 2, 3, 1) if layout.channels_first else pictures
         return (pictures - np.float32(span[0])) / np.float32(span[1] - span[0])
 
     batch = max(1, min(BATCH, PIXELS // layout.shape[0] ** 2))
     spend = plan(k, decodes or (DECODES_LARGE if max(layout.shape[:2]) > LARGE else DECODES))
-    say(f"directions: {spend.decodes:,} pictures at {1000 * each:.3g} ms, about {_duration(spend.decodes * each)}")
+    say(
+        f"directions: {spend.decodes:,} pictures at {1000 * given.each:.3g} ms, about {_duration(spend.decodes * given.each)}"
+    )
     step = steady_step(whitened, k, batch=batch)
     found = principal_directions(whitened, spend, step=step, batch=batch, progress=progress)
     if not found.share.any():
         raise UserError(f"{decoder} draws the same picture whatever its latent is: export the decoder that was trained")
-    matrix = moments.factor @ found.rotation
+    matrix = given.moments.factor @ found.rotation
 
-    files = {"decoder.onnx": _decoder(network, moments.mean, matrix, layout, span).SerializeToString()}
-    decode = _runner(files["decoder.onnx"], {"u": (1, k)}, decoder)
-    u = noise.normal(1, 0, 8, k)
-    gap = float(np.abs(decode(u)[0] - whitened(u @ found.rotation.T.astype(np.float32)).clip(0, 1)).max())
-    if gap > SAME:
-        raise UserError(
-            f"{decoder} draws pictures that differ by {gap:.2g} when its latent is turned: export it in float32"
-        )
+    content = _decoder(given.network, given.moments.mean, matrix, layout, span).SerializeToString()
+    decode = _runner(content, {"u": (1, k)}, decoder)
+    _check_turned(decode, lambda u: whitened(u @ found.rotation.T.astype(np.float32)), k, decoder)
+    files = {"decoder.onnx": content}
     figures: dict[str, Any] = {"share_of_first_29": round(float(found.share[:INTERESTING].sum()), 4)}
-    sources: dict[str, Any] = {"decoder": _source(decoder, given)}
+    sources: dict[str, Any] = {"decoder": _source(decoder, given.model)}
     encode = None
     if encoder:
         reading, meaning = _encoder(encoder, layout, k)
         say(f"{encoder}: {meaning}")
-        files["encoder.onnx"] = _reader(reading, meaning, moments.mean, matrix, layout, span).SerializeToString()
-        encode = _runner(files["encoder.onnx"], {"picture": (1, *layout.shape)}, encoder)
-        own = decode(noise.normal(2, 0, looked_at, k))[0]
-        again = decode(encode(own)[0])[0]
-        psnr = -10 * np.log10(max(float(np.square(own - again).mean()), 1e-10))
-        figures["own_faces_psnr"] = round(float(psnr), 2)
-        say(f"its own faces, encoded and decoded: PSNR {psnr:.1f} dB")
+        content = _reader(reading, meaning, given.moments.mean, matrix, layout, span).SerializeToString()
+        encode = _runner(content, {"picture": (1, *layout.shape)}, encoder)
+        files["encoder.onnx"] = content
+        figures["own_faces_psnr"] = round(_own_faces_psnr(decode, encode, layout, k), 2)
+        say(f"its own faces, encoded and decoded: PSNR {figures['own_faces_psnr']:.1f} dB")
         sources["encoder"] = _source(encoder, reading.model)
     if codes and points is not None:
         sources["codes"] = {"file": codes.name, "shape": list(points.shape), "sha256": _sha256(codes)}
@@ -199,6 +202,46 @@ def adopt(
             (folder / file).write_bytes(content)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def _given(path: Path, points: np.ndarray | None, latent_size: int | None, say: Say) -> Given:
+    """The decoder of a file, once it has drawn a picture; ``points`` (N, k) are codes of real pictures, if there are any."""
+    model = read(path)
+    port, result = _one_in_one_out(model, path)
+    k = _latent_size(port, path, latent_size, points)
+    _check_declared(result, path)
+    row = (k, *(1 for _ in (port.shape or ())[2:]))
+    network = _any_batch(model, port, row, str(path))
+    rows = noise.normal(3, 0, 1, k)
+    layout = _layout(network.run(rows)[0].shape, path)
+    began = time.perf_counter()
+    network.run(rows)
+    each = time.perf_counter() - began
+    say(f"{path}: {k} latent dimensions to {layout}, opset {opset_of(model)}")
+    moments = _moments(points) if points is not None else Moments(np.zeros(k), np.eye(k))
+    return Given(model, network, layout, moments, each)
+
+
+def _looked_at(layout: Layout) -> int:
+    """How many pictures of its size are looked at together."""
+    return max(8, min(LOOKED_AT, 4 * PIXELS // layout.shape[0] ** 2))
+
+
+def _check_turned(decode: Run, expected: Callable[[np.ndarray], np.ndarray], k: int, path: Path) -> None:
+    """The bundle's decoder draws what the given one draws of the same latents, turned back."""
+    u = noise.normal(1, 0, 8, k)
+    gap = float(np.abs(decode(u)[0] - expected(u).clip(0, 1)).max())
+    if gap > SAME:
+        raise UserError(
+            f"{path} draws pictures that differ by {gap:.2g} when its latent is turned: export it in float32"
+        )
+
+
+def _own_faces_psnr(decode: Run, encode: Run, layout: Layout, k: int) -> float:
+    """PSNR in dB of faces that the decoder draws, encoded and decoded again."""
+    own = decode(noise.normal(2, 0, _looked_at(layout), k))[0]
+    again = decode(encode(own)[0])[0]
+    return float(-10 * np.log10(max(float(np.square(own - again).mean()), 1e-10)))
 
 
 # --- what the files say
@@ -290,9 +333,7 @@ def _start(model: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _runner(
-    content: bytes, inputs: dict[str, tuple[int, ...]], title: Path
-) -> Callable[[np.ndarray], list[np.ndarray]]:
+def _runner(content: bytes, inputs: dict[str, tuple[int, ...]], title: Path) -> Run:
     """How one of the bundle's own networks is run, once it is judged as whoever reads the bundle will judge it."""
     try:
         chunk = _rows_at_once(check(content, inputs))

@@ -347,7 +347,8 @@ class Session:
         """Pin a handle, so that it stays where it is while others are pulled, or let it go. See :attr:`handles`."""
         grabbing.check_handle(name)
         self.model.need_shape()
-        self._write(pinned=self.pinned ^ {name})
+        others = self._state.pins and {pin: place for pin, place in self._state.pins.items() if pin != name}
+        self._write(pinned=self.pinned ^ {name}, pins=others)
 
     def shuffle(self, seed: int | None = None) -> None:
         """Another face at random; with a seed, that seed's first. Axes, range, frozen and locked stay as they are."""

@@ -378,7 +378,8 @@ export class Session {
     grabbing.checkHandle(name);
     const pinned = new Set(this.pinned);
     if (!pinned.delete(name)) pinned.add(name);
-    this.#write({ pinned });
+    const others = this.#state.pins && new Map([...this.#state.pins].filter(([pin]) => pin !== name));
+    this.#write({ pinned, pins: others });
   }
 
   /**
@@ -623,8 +624,9 @@ export class Session {
    * @param {boolean} [masked]
    */
   #write(changes, gesture = null, masked = true) {
-    const state = { ...this.#state, ...changes, z: this.z, pins: this.#state.pins };
+    const state = { ...this.#state, ...changes, z: this.z };
     if (changes.z) {
+      state.pins = this.#state.pins;
       const wrong = changes.z.find((value) => !isWithin(value));
       if (wrong !== undefined) throw new RangeError(say("coordinate", { value: wrong, limit: COORDINATE_LIMIT }));
       const z = Float32Array.from(changes.z);
