@@ -127,6 +127,7 @@ def prepared_with_landmarks(folder: Path, count: int, size: int) -> Path:
     """A prepared data set of drawn faces in colour whose landmarks are known."""
     from morphing_faces.prepare import prepare, store_landmarks
 
+    folder.mkdir(exist_ok=True)
     np.savez(folder / "faces.npz", images=drawn_faces(count, size))
     record = prepare([str(folder / "faces.npz")], folder / "prepared", size=size, progress=False)
     landmarks = drawn_landmarks(count, size)
@@ -136,9 +137,9 @@ def prepared_with_landmarks(folder: Path, count: int, size: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shaped_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shaped_data(made_once: MadeOnce) -> Path:
     """A prepared data set of 300 drawn faces, 32x32 in colour, with landmarks."""
-    return prepared_with_landmarks(tmp_path_factory.mktemp("shaped"), 300, 32)
+    return made_once("shaped-data", lambda folder: prepared_with_landmarks(folder, 300, 32)) / "prepared"
 
 
 SHAPED = {
@@ -148,26 +149,28 @@ SHAPED = {
 
 
 @pytest.fixture(scope="session")
-def shaped_run(shaped_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of a tiny network with shape on ``shaped_data``."""
+def shaped_run(shaped_data: Path, made_once: MadeOnce) -> Path:
+    """A finished run of a tiny network with shape on ``shaped_data``. Not to be changed."""
     from morphing_faces.dataset import open_dataset
     from morphing_faces.train.loop import train
     from morphing_faces.train.recipe import from_dict
 
-    run = tmp_path_factory.mktemp("run") / "shaped"
-    train(from_dict(SHAPED), open_dataset(shaped_data), run, device="cpu", progress=False)
-    return run
+    def make(run: Path) -> None:
+        train(from_dict(SHAPED), open_dataset(shaped_data), run, device="cpu", progress=False)
+
+    return made_once("shaped-run", make)
 
 
 @pytest.fixture(scope="session")
-def shaped_bundle(shaped_run: Path, shaped_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle exported from ``shaped_run``."""
+def shaped_bundle(shaped_run: Path, shaped_data: Path, made_once: MadeOnce) -> Path:
+    """The bundle exported from ``shaped_run``. Not to be changed."""
     from morphing_faces.dataset import open_dataset
     from morphing_faces.train.export import export
 
-    out = tmp_path_factory.mktemp("bundle") / "shaped"
-    export(shaped_run, open_dataset(shaped_data), out, licence="drawn faces, no rights reserved", probes=256)
-    return out
+    def make(out: Path) -> None:
+        export(shaped_run, open_dataset(shaped_data), out, licence="drawn faces, no rights reserved", probes=256)
+
+    return made_once("shaped", make)
 
 
 TINY = {"name": "tiny", "latent_size": 32, "hidden": [48], "batch": 32, "steps": 400, "warmup": 20, "kl_warmup": 10}
@@ -206,6 +209,25 @@ def exported_bundle(tiny_run: Path, tiny_data: Path, made_once: MadeOnce) -> Pat
         export(tiny_run, open_dataset(tiny_data), out, licence="drawn faces, no rights reserved", probes=512)
 
     return made_once("exported", make)
+
+
+@pytest.fixture(scope="session")
+def flow_export(tiny_run: Path, tiny_data: Path, made_once: MadeOnce) -> Path:
+    """A folder with ``run``, which is ``tiny_run`` with a flow of 3 layers, fitted in 60 steps, and its ``bundle``."""
+    from morphing_faces.dataset import open_dataset
+    from morphing_faces.train import latents
+    from morphing_faces.train.export import export
+    from morphing_faces.train.recipe import from_dict
+
+    def make(folder: Path) -> None:
+        shutil.copytree(tiny_run, folder / "run")
+        recipe = from_dict(TINY).replace(flow_layers=3)
+        (folder / "run" / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(latents, "STEPS", 60)
+            export(folder / "run", open_dataset(tiny_data), folder / "bundle", licence="none", probes=128)
+
+    return made_once("flow", make)
 
 
 @pytest.fixture
@@ -414,18 +436,10 @@ def hand(shared: tuple[Hand, list[str]]) -> Iterator[Hand]:
 
 
 @pytest.fixture(scope="session")
-def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle in colour, hardly trained."""
-    from morphing_faces.dataset import open_dataset
-    from morphing_faces.prepare import prepare
-    from morphing_faces.train.export import export
-    from morphing_faces.train.loop import train
-    from morphing_faces.train.recipe import from_dict
+def colour_bundle(made_once: MadeOnce) -> Path:
+    """A bundle of eigenfaces in colour, 16x16."""
+    import linear
 
-    folder = tmp_path_factory.mktemp("colour")
-    np.savez(folder / "faces.npz", images=drawn_faces(200))
-    prepare([str(folder / "faces.npz")], folder / "prepared", size=16, grey=False, progress=False)
-    data = open_dataset(folder / "prepared")
-    train(from_dict({**TINY, "name": "bright", "steps": 60}), data, folder / "run", device="cpu", progress=False)
-    export(folder / "run", data, folder / "bright", licence="drawn faces, no rights reserved", probes=256)
-    return folder / "bright"
+    return made_once(
+        "bright", lambda out: linear.write(out, drawn_faces(200, 16), 32, "drawn faces, no rights reserved")
+    )

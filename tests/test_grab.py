@@ -203,7 +203,7 @@ def test_nothing_folds(z: np.ndarray) -> None:
         assert warp.jacobian(strong(held.z[None]), SIDE).min() >= grab.PULL_FOLD
 
 
-def test_what_is_held_stays_and_the_give_is_a_part(linear: Linear, z: np.ndarray) -> None:
+def test_what_is_held_stays(linear: Linear, z: np.ndarray) -> None:
     free = np.ones(LATENTS)
     free[[0, 3]] = 0
     reading = np.random.default_rng(1).standard_normal((2, LATENTS))
@@ -211,8 +211,6 @@ def test_what_is_held_stays_and_the_give_is_a_part(linear: Linear, z: np.ndarray
     assert np.array_equal(held.z[[0, 3]], z[[0, 3]])
     assert reading @ held.z == pytest.approx(reading @ z, abs=1e-4)
     assert held.left < 0.5
-    half = settle(take(linear, z, "nose", give=0.5), (4, 0))
-    assert half.places[half.index, 0] - half.home[0] == pytest.approx(2, abs=0.2)
 
 
 # --- the session

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import morphing_faces as mf
+from conftest import drawn_landmarks
 from morphing_faces import morph, photo
 from morphing_faces.align import Frame
 from morphing_faces.cli import main
@@ -33,6 +34,7 @@ class Shaped:
     latent_size = 4
     dimensions = (0, 1, 2, 3)
     has_shape = True
+    mean_landmarks = drawn_landmarks(1, 32)[0]
     attributes: ClassVar[dict[str, Attribute]] = {
         "light": Attribute(np.array([1.0, 0, 0, 0]), np.array([1.0, 0, 0, 0]), "dark", "light", 1.0)
     }
@@ -106,6 +108,20 @@ def test_a_photograph_follows_light_and_shape(picture: np.ndarray) -> None:
     assert photograph.face_at(lighter, 96).shape == (96, 96, 3)
 
 
+def test_a_head_that_is_turned_too_far_is_moved_less(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    photograph = photo.Photograph(Shaped(), picture, EYES)  # type: ignore[arg-type]
+    there = photograph.z0 + np.array([1, 1, 0, 0], np.float32)
+    whole = np.abs(photograph.at(there).astype(int) - picture)
+    face = photograph.face_at(there, 96)
+    assert not photograph.turned
+    monkeypatch.setattr("morphing_faces.photo.TURNED", -1.0)
+    assert photograph.turned
+    part = np.abs(photograph.at(there).astype(int) - picture)
+    assert 0.2 * whole.mean() < part.mean() < 0.6 * whole.mean()
+    assert np.array_equal(photograph.at(photograph.z0), picture)
+    assert np.array_equal(photograph.face_at(there, 96), face), "in a film it has to meet another face"
+
+
 def test_a_bundle_without_shape_moves_no_photograph(picture: np.ndarray) -> None:
     model = Shaped()
     model.has_shape = False
@@ -126,6 +142,9 @@ def test_edit_writes_the_whole_picture(picture: np.ndarray, tmp_path: Path, monk
     assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), picture)
     assert run("--knob", "light=1", "--dimension", "1=2").exit_code == 0
     assert (np.asarray(Image.open(tmp_path / "b.png")) != picture).any()
+    monkeypatch.setattr("morphing_faces.photo.TURNED", -1.0)
+    assert "turned too far" in run("--knob", "light=1").output
+    assert "turned too far" not in run("--knob", "light=0").output
     for wrong, words in (
         (("--knob", "beard=1"), "attribute 'beard': must be one of light"),
         (("--knob", "light"), "must be a name, = and a number"),

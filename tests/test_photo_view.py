@@ -46,10 +46,10 @@ PREPARE = """async ([height, width, photograph]) => {
   };
   window.twin = { floats, plain, parts, drawn, picture, displacement, shading, PhotoView };
 }"""
-DRAW = """([eyes, own, moved, gl, sides]) => {
+DRAW = """([eyes, own, moved, gl, sides, give]) => {
   const { PhotoView, parts, drawn, picture } = window.twin;
   const [at, there] = [own, moved].map((one) => parts(one, 3, 128, 16));
-  const view = new PhotoView(picture, eyes.map(([x, y]) => ({ x, y })), at, { gl });
+  const view = new PhotoView(picture, eyes.map(([x, y]) => ({ x, y })), at, { gl, give });
   const found = { gl: view.accelerated };
   const whole = () => drawn(view.draw(view.whole, picture.width, picture.height));
   found.first = whole();
@@ -158,10 +158,10 @@ def test_displacement_and_shading_are_pythons(page: Page, rng: np.random.Generat
     assert np.abs(received(shade, np.float32, *expected.shape) - expected).max() < 1e-5
 
 
-def draw(page: Page, own: Face, moved: Face, gl: bool, sides: tuple[int, ...] = ()) -> dict[str, Any]:
+def draw(page: Page, own: Face, moved: Face, gl: bool, sides: tuple[int, ...] = (), give: float = 1) -> dict[str, Any]:
     """The photograph at its own size, RGB: as it is first, moved, and back; and portraits of a side, moved."""
     faces = [[sent(part) for part in one] for one in (own, moved)]
-    found: dict[str, Any] = page.evaluate(DRAW, [EYES, *faces, gl, sides])
+    found: dict[str, Any] = page.evaluate(DRAW, [EYES, *faces, gl, sides, give])
     for key in ("first", "moved", "back"):
         found[key] = received(found[key], np.uint8, HEIGHT, WIDTH, 4)[..., :3]
     portraits = zip(found["portraits"], sides, strict=True)
@@ -187,6 +187,12 @@ def test_both_ways_of_drawing_are_one_and_pythons_and_leave_the_own_face_to_the_
         off = np.abs(found["moved"] - expected)
         assert off.mean() < 0.1
         assert off.max() <= most
+    half = draw(page, own, moved, gl=True, give=0.5)
+    field, look = (follow.between(own[k], moved[k], 0.5) for k in (1, 0))
+    way = follow.displacement(own[1], field, LOOK)
+    expected = follow.apply(photograph, Frame.of(EYES), way, follow.shading(own[0], look, field)).astype(int)
+    assert np.abs(half["moved"] - expected).mean() < 0.1, "a part of the way is the same in both"
+    assert np.array_equal(half["back"], photograph)
     for one, other in zip(shader["portraits"], by_hand["portraits"], strict=True):
         assert np.abs(one.astype(int) - other).mean() < 5, "they scale by different filters, and no further apart"
 

@@ -51,6 +51,13 @@ def shading(look0: np.ndarray, look: np.ndarray, field: np.ndarray) -> np.ndarra
     return np.repeat(moved, 3 // channels, 2) * fade(height)[..., None]
 
 
+def between(old: np.ndarray, new: np.ndarray, part: float) -> np.ndarray:
+    """A field or an appearance at a part of the way from one to another, float32."""
+    start = np.asarray(old, np.float32)
+    found: np.ndarray = start + np.float32(part) * (np.asarray(new, np.float32) - start)
+    return found
+
+
 def apply(picture: np.ndarray, frame: Frame, way: np.ndarray, shade: np.ndarray) -> np.ndarray:
     """The whole picture, uint8 (height, width, 3), with the face in its frame moved and shaded; the rest to the bit as it was."""
     height, width = picture.shape[:2]

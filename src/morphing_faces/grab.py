@@ -111,17 +111,16 @@ class Grab:
         free: np.ndarray | None = None,
         readings: np.ndarray | None = None,
         costs: np.ndarray | None = None,
-        give: float = 1.0,
     ):
         """``landmarks`` (68, 2) are the mean frame's, ``side`` the picture's, in pixels.
 
         ``pins`` are the handles that stay, each with the place that it is held at, (x, y) in pixels, or ``None``: where it
         is. ``free`` (latent_size,) says which coordinates may move, 1 or 0; ``costs`` (latent_size,) what a way along each
-        costs, see :func:`costs`; ``readings`` (m, latent_size) are directions along which the face must stay. The handle
-        follows the hand by the part ``give`` of its way. Raises ``UserError`` where there is no such handle.
+        costs, see :func:`costs`; ``readings`` (m, latent_size) are directions along which the face must stay. Raises
+        ``UserError`` where there is no such handle.
         """
         self.name, self.index = check_handle(name), NAMES.index(name)
-        self._fields, self._landmarks, self._side, self._give = fields, np.asarray(landmarks), side, give
+        self._fields, self._landmarks, self._side = fields, np.asarray(landmarks), side
         self._scale = UNIT / side
         self._start = np.array(z, np.float64)
         size = len(self._start)
@@ -163,7 +162,7 @@ class Grab:
 
     def step(self, by: tuple[float, float]) -> np.ndarray:
         """One step towards the face whose handle is where the hand is: ``by`` pixels from where it took it -> ``z``."""
-        hand = np.asarray(by, np.float64) * (self._give * self._scale)
+        hand = np.asarray(by, np.float64) * self._scale
         handle = slice(2 * self.index, 2 * self.index + 2)
         goal, before = self._goals.copy(), self._at
         if hand.any():

@@ -103,26 +103,34 @@ class Photograph:
         self._own = model.parts(self.z0)
 
     @property
-    def turned(self) -> float:
-        """How far the head is turned: see :func:`morphing_faces.landmarks.turn`."""
-        return grab.turned(self._own.field, self.model.mean_landmarks, self.model.image_shape[0])
+    def turned(self) -> bool:
+        """Whether the head is turned too far for the warp, which then goes a part of the way only."""
+        return grab.turned(self._own.field, self.model.mean_landmarks, self.model.image_shape[0]) > TURNED
 
     def at(self, z: np.ndarray) -> np.ndarray:
-        """The whole photograph, uint8, its face moved from ``z0`` to ``z``. At ``z0`` it is the photograph to the bit."""
+        """The whole photograph, uint8, its face moved from ``z0`` to ``z``. At ``z0`` it is the photograph to the bit.
+
+        A head that is :attr:`turned` too far is moved by ``TURNED_GIVE`` of the way.
+        """
         if np.array_equal(z, self.z0):
             return self.picture.copy()
-        return follow.apply(self.picture, self.frame, *self._maps(z))
+        return follow.apply(self.picture, self.frame, *self._maps(z, give=TURNED_GIVE if self.turned else 1.0))
 
     def face_at(self, z: np.ndarray, size: int, shape: np.ndarray | None = None) -> np.ndarray:
-        """The frame alone, uint8 (size, size, 3), its face moved from ``z0`` to ``z``, or to the shape of ``shape``."""
+        """The frame alone, uint8 (size, size, 3), its face moved from ``z0`` to ``z``, or to the shape of ``shape``.
+
+        All of the way, however far the head is turned: in a film it has to meet another face.
+        """
         square = Frame((0.0, 0.0), float(size), (1.0, 0.0))
         return follow.apply(cut(self.picture, self.frame, size), square, *self._maps(z, shape))
 
-    def _maps(self, z: np.ndarray, shape: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _maps(self, z: np.ndarray, shape: np.ndarray | None = None, give: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         parts, own = self.model.parts(z), self._own
-        field = parts.field[0] if shape is None else self.model.fields(shape)[0]
+        field, look = parts.field[0] if shape is None else self.model.fields(shape)[0], parts.appearance[0]
+        if give != 1:
+            field, look = (follow.between(a, b, give) for a, b in ((own.field[0], field), (own.appearance[0], look)))
         way = follow.displacement(own.field[0], field, self.model.image_shape[1])
-        return way, follow.shading(own.appearance[0], parts.appearance[0], field)
+        return way, follow.shading(own.appearance[0], look, field)
 
 
 def open_photograph(model: Model, path: str | os.PathLike[str], eyes: Eyes | None = None) -> Photograph:
@@ -195,7 +203,7 @@ def edit(
     """Write a photograph with its face moved -> what to tell, "" for nothing.
 
     Dimensions are set, then attributes moved by so many standard deviations, then handles pulled by pixels of the frame.
-    A head that is turned too far for the warp gives way less, and it is told.
+    A head that is turned too far for the warp is moved less, and it is told.
     """
     photograph = open_photograph(model, source, eyes)
     session = Session(model)
@@ -206,11 +214,9 @@ def edit(
         session.set(int(text), value)
     for name, amount in knobs:
         session.knob(name, amount)
-    pulls = list(pulls)
-    turned = bool(pulls) and photograph.turned > TURNED
     for name, by in pulls:
-        session.grab(name, by, TURNED_GIVE if turned else 1.0)
+        session.grab(name, by)
     picture = photograph.at(session.z)
     with atomic_write(path) as temporary:
         save_picture(picture, temporary, len(picture))
-    return say("turned") if turned else ""
+    return say("turned") if photograph.turned and not np.array_equal(session.z, photograph.z0) else ""

@@ -297,15 +297,14 @@ class Session:
         fields = self.model.fields(appearance if shape is None else shape)
         return grabbing.places(fields, self.model.mean_landmarks, self.model.image_shape[0])[0]
 
-    def grab(self, name: str, by: tuple[float, float], give: float = 1.0) -> float:
+    def grab(self, name: str, by: tuple[float, float]) -> float:
         """Take a handle, ``"mouth-left"`` for example, pull it ``by`` (dx, dy) pixels of the frame, and let it go.
 
         The rest of the face follows as it does in faces; pinned handles, locked dimensions and held attributes stay.
-        Works while frozen, too, and is undone as one. Returns how far the handle has stayed behind the hand, in pixels;
-        with ``give`` below 1, it follows by that part of the way. Raises ``UserError`` where there is no such handle,
-        where a number is not finite, or where the model has no shape.
+        Works while frozen, too, and is undone as one. Returns how far the handle has stayed behind the hand, in pixels.
+        Raises ``UserError`` where there is no such handle, where a number is not finite, or where the model has no shape.
         """
-        taken = self.take(name, give)
+        taken = self.take(name)
         for _ in range(PULL_STEPS):
             self.pull(taken, by)
             if taken.change < PULL_SETTLED:
@@ -313,7 +312,7 @@ class Session:
         self.end_gesture()
         return taken.left
 
-    def take(self, name: str, give: float = 1.0) -> grabbing.Grab:
+    def take(self, name: str) -> grabbing.Grab:
         """Take a handle into the hand, for :meth:`pull`; :meth:`end_gesture` lets it go. See :meth:`grab`."""
         grabbing.check_handle(name)
         self.model.need_shape()
@@ -326,7 +325,7 @@ class Session:
         known = self._state.pins or {}
         return grabbing.Grab(
             self.model.fields, self.model.mean_landmarks, self.model.image_shape[0], self.z, name,
-            pins={pin: known.get(pin) for pin in self.pinned}, free=free, readings=np.stack(readings) if readings else None, give=give,
+            pins={pin: known.get(pin) for pin in self.pinned}, free=free, readings=np.stack(readings) if readings else None,
             costs=grabbing.costs(self.model.shares, self.latent_size),
         )  # fmt: skip
 

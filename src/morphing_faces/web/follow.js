@@ -69,6 +69,20 @@ export function shading(old, now) {
   return { values: out, width, height };
 }
 
+/**
+ * A face at a part of the way from one to another.
+ * @param {Parts} old
+ * @param {Parts} now
+ * @param {number} part
+ * @returns {Parts}
+ */
+export function between(old, now, part) {
+  const [field, appearance] = /** @type {const} */ (["field", "appearance"]).map((key) =>
+    now[key].map((value, k) => old[key][k] + part * (value - old[key][k])),
+  );
+  return { ...now, field, appearance };
+}
+
 /** @type {WeakMap<Parts, {values: Float32Array, width: number, height: number}>} */
 const known = new WeakMap();
 

@@ -26,9 +26,9 @@ import { inverse, squeeze } from "./warp.js";
  * @typedef {{fields: (u: Float32Array<ArrayBuffer>, n: number) => Promise<Float32Array>,
  *   landmarks: readonly (readonly number[])[], side: number, costs?: ArrayLike<number>}} Source `costs`: see `costs`
  * @typedef {import("./warp.js").Pair} Pair
- * @typedef {{pins?: ReadonlyMap<string, Pair | undefined>, free?: readonly boolean[], readings?: readonly ArrayLike<number>[], give?: number}} Options
+ * @typedef {{pins?: ReadonlyMap<string, Pair | undefined>, free?: readonly boolean[], readings?: readonly ArrayLike<number>[]}} Options
  *   the handles that stay, with the places that they are held at, or undefined: where they are; which coordinates may move;
- *   directions along which the face must stay; the part of the hand's way that the handle follows
+ *   directions along which the face must stay
  */
 
 /** @type {readonly string[]} */
@@ -101,8 +101,6 @@ export class Grab {
   /** @type {Source} */
   #source;
   #start;
-  /** @type {number} */
-  #give;
   /** Units in a pixel. @type {number} */
   #scale;
   /** The handles' coordinates at the start and now, in units. */
@@ -134,9 +132,9 @@ export class Grab {
    * @param {Float32Array} probed the fields of `z` with each coordinate moved, and of itself
    * @param {Options} options
    */
-  constructor(source, z, name, probed, { pins = new Map(), free, readings = [], give = 1 }) {
+  constructor(source, z, name, probed, { pins = new Map(), free, readings = [] }) {
     const size = z.length;
-    [this.#source, this.#give, this.#scale] = [source, give, UNIT / source.side];
+    [this.#source, this.#scale] = [source, UNIT / source.side];
     this.#start = Float64Array.from(z);
     this.name = name;
     this.index = NAMES.indexOf(name);
@@ -190,7 +188,7 @@ export class Grab {
    * @returns {Promise<Float32Array<ArrayBuffer>>} the face, `z`
    */
   async step(by) {
-    const hand = by.map((value) => value * this.#give * this.#scale);
+    const hand = by.map((value) => value * this.#scale);
     const first = 2 * this.index;
     const goal = this.#goals.slice();
     const before = this.#at;

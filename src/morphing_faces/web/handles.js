@@ -1,9 +1,9 @@
 /** Handles on the face: drag one, and the rest of the face follows; a click pins it; arrow keys move the one in focus. */
 
 import { byId, inside, onClick } from "./dom.js";
-import { NAMES, places, turned } from "./grab.js";
+import { NAMES, places } from "./grab.js";
 import { newestOnly } from "./rest.js";
-import { PULL_SETTLED, PULL_STEPS, TURNED, TURNED_GIVE, say } from "./rules.js";
+import { PULL_SETTLED, PULL_STEPS, say } from "./rules.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -41,8 +41,8 @@ export class Handles {
   /** @type {Drag | null} */
   #drag = null;
   #place = newestOnly(() => this.#find());
-  /** The photographs of which it was told that they are turned. @type {WeakSet<object>} */
-  #told = new WeakSet();
+  /** Where the handles are on a photograph that is as it was. @type {{view: object | null, places: Pair[]}} */
+  #home = { view: null, places: [] };
 
   /**
    * @param {App} app
@@ -255,7 +255,7 @@ export class Handles {
     const { session } = app;
     const { source } = app.model;
     try {
-      const taken = await session.take(source, NAMES[drag.index], this.#give(source));
+      const taken = await session.take(source, NAMES[drag.index]);
       drag.taken = taken;
       for (let steps = 0; !drag.dropped; ) {
         const { hand } = drag;
@@ -284,18 +284,6 @@ export class Handles {
       if (this.#drag === drag) this.#drag = this.#press = null; // the button may still be down: it has nothing in hand
       this.#draw();
     }
-  }
-
-  /**
-   * How much of the hand's way a handle follows: less on a photograph of a head that is turned too far.
-   * @param {import("./grab.js").Source} source
-   */
-  #give(source) {
-    const { view } = this.stage;
-    if (!view || turned(view.own.field, source) <= TURNED) return 1;
-    if (!this.#told.has(view)) this.app.tell(`T${say("turned", {}).slice(1)}.`);
-    this.#told.add(view);
-    return TURNED_GIVE;
   }
 
   /** Something changed: a drag whose face is gone has ended. */
@@ -335,10 +323,25 @@ export class Handles {
     this.#draw();
   }
 
-  /** @param {Pair[]} found */
+  /** @param {Pair[]} found where the model's face has them */
   #put(found) {
-    this.#places = found;
+    this.#places = found.map((place, k) => this.#onPicture(place, k));
     this.#draw();
+  }
+
+  /**
+   * The place of a handle of the model's face as the picture has it: a photograph may go only a part of the face's way.
+   * @param {Pair} place
+   * @param {number} index
+   * @returns {Pair}
+   */
+  #onPicture([x, y], index) {
+    const { view } = this.stage;
+    const { source } = this.app.model;
+    if (!view || view.give === 1 || !source) return [x, y];
+    if (this.#home.view !== view) this.#home = { view, places: places(view.own.field, source) };
+    const [left, top] = this.#home.places[index];
+    return [left + view.give * (x - left), top + view.give * (y - top)];
   }
 
   /**
@@ -367,8 +370,8 @@ export class Handles {
     this.#layer.classList.add("ready");
     this.#line.style.visibility = behind ? "visible" : "hidden";
     if (!taken || !behind || !this.#drag) return;
-    const [from, to] = [this.#places[taken.index], this.#drag.hand.map((value, k) => value + taken.home[k])];
-    const ends = [this.#seen(from), this.#seen(/** @type {Pair} */ (to))];
+    const [x, y] = this.#onPicture(taken.home, taken.index);
+    const ends = [this.#seen(this.#places[taken.index]), this.#seen([x + this.#drag.hand[0], y + this.#drag.hand[1]])];
     ends.forEach(({ x, y }, k) => {
       this.#line.setAttribute(`x${k + 1}`, `${(100 * x).toFixed(2)}%`);
       this.#line.setAttribute(`y${k + 1}`, `${(100 * y).toFixed(2)}%`);

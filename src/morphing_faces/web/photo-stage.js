@@ -1,9 +1,11 @@
 /** The photograph in the place of the face: it follows the hand, the sliders and the walk at its own sharpness. */
 
 import { byId, download, onClick } from "./dom.js";
+import { turned } from "./grab.js";
 import { PhotoView } from "./photo-view.js";
 import { context } from "./picture.js";
 import { newestOnly } from "./rest.js";
+import { TURNED, TURNED_GIVE, say } from "./rules.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -20,6 +22,8 @@ export class PhotoStage {
   /** @type {PhotoView | null} */
   #view = null;
   #before = false;
+  /** The view of which it was told that its head is turned. @type {PhotoView | null} */
+  #told = null;
   #follow = newestOnly(() => this.#moveOn());
   /** The latent whose face the photograph shows. @type {Float32Array | null} */
   shown = null;
@@ -64,7 +68,8 @@ export class PhotoStage {
     const own = await model.parts(z);
     if (model !== this.app.model) return;
     this.#view?.close();
-    this.#view = new PhotoView(photograph, eyes, own);
+    const far = model.source !== null && turned(own.field, model.source) > TURNED;
+    this.#view = new PhotoView(photograph, eyes, own, { give: far ? TURNED_GIVE : 1 });
     this.#own = z;
     this.shown = z;
     this.#canvas.hidden = this.#bar.hidden = false;
@@ -110,6 +115,10 @@ export class PhotoStage {
       const parts = itself ? view.own : await model.parts(...session.parts(pictured));
       if (view !== this.#view) return;
       view.move(parts);
+      if (view.moved && view.give < 1 && this.#told !== view) {
+        this.#told = view;
+        this.app.tell(`T${say("turned", {}).slice(1)}.`);
+      }
       this.shown = pictured;
       this.#draw();
       this.onShown();

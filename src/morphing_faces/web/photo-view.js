@@ -2,7 +2,7 @@
 
 import { context } from "./picture.js";
 import { frame } from "./photo.js";
-import { GRID, displacement, read, shading } from "./follow.js";
+import { GRID, between, displacement, read, shading } from "./follow.js";
 
 /**
  * @typedef {import("./photo.js").Point} Point
@@ -67,12 +67,13 @@ export class PhotoView {
    * @param {HTMLCanvasElement} photograph upright
    * @param {[Point, Point]} eyes the one on the picture's left first
    * @param {Parts} own the face as it is
-   * @param {{gl?: boolean}} [options]
+   * @param {{gl?: boolean, give?: number}} [options] `give` is the part of every way that the face goes
    */
-  constructor(photograph, eyes, own, { gl = true } = {}) {
+  constructor(photograph, eyes, own, { gl = true, give = 1 } = {}) {
     this.photograph = photograph;
     this.frame = frame(...eyes);
     this.own = own;
+    this.give = give;
     this.canvas = document.createElement("canvas");
     this.#wanted = gl;
     if (gl) this.#start();
@@ -98,7 +99,9 @@ export class PhotoView {
    * @returns {Move | null}
    */
   moveTo(parts) {
-    return parts === this.own ? null : { way: displacement(this.own, parts), shade: shading(this.own, parts) };
+    if (parts === this.own) return null;
+    const there = this.give === 1 ? parts : between(this.own, parts, this.give);
+    return { way: displacement(this.own, there), shade: shading(this.own, there) };
   }
 
   /**

@@ -125,7 +125,7 @@ export const PULL_STEPS = 12;
 export const PULL_SETTLED = 0.02;
 export const PULL_FOLD = 0.02;
 export const PULL_BEHIND = 1.0;
-export const TURNED = 0.15;
+export const TURNED = 0.13;
 export const TURNED_GIVE = 0.4;
 export const MESSAGES = {
   "seed": "seed {seed}: must be a whole number from 0 to {last}",

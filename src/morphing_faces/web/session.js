@@ -321,11 +321,10 @@ export class Session {
    * @param {grabbing.Source} source the model's
    * @param {string} name
    * @param {[number, number]} by
-   * @param {number} [give] the part of the hand's way that the handle follows
    * @returns {Promise<number>} how far the handle has stayed behind the hand, in pixels
    */
-  async grab(source, name, by, give = 1) {
-    const taken = await this.take(source, name, give);
+  async grab(source, name, by) {
+    const taken = await this.take(source, name);
     for (let step = 0; step < PULL_STEPS; step++) {
       await this.pull(taken, by);
       if (taken.change < PULL_SETTLED) break;
@@ -338,10 +337,9 @@ export class Session {
    * Take a handle into the hand, for `pull`; `endGesture` lets it go.
    * @param {grabbing.Source} source
    * @param {string} name
-   * @param {number} [give]
    * @returns {Promise<grabbing.Grab>}
    */
-  async take(source, name, give = 1) {
+  async take(source, name) {
     grabbing.checkHandle(name);
     if (this.still?.part === "shape") throw new RangeError(say("still shape", {}));
     this.endGesture();
@@ -350,7 +348,7 @@ export class Session {
     const readings = [...this.held].sort().map((held) => this.#attribute(held).reading);
     /** @type {[string, grabbing.Pair | undefined][]} */
     const pins = [...this.pinned].map((pin) => [pin, this.#state.pins?.get(pin)]);
-    return grabbing.take(source, this.z, name, { pins: new Map(pins), free, readings, give });
+    return grabbing.take(source, this.z, name, { pins: new Map(pins), free, readings });
   }
 
   /**
