@@ -15,7 +15,7 @@ from morphing_faces.train.loop import load_run
 from morphing_faces.train.recipe import Recipe
 from morphing_faces.train.vae import VAE
 
-LAYERS = 6
+LAYERS, STEPS = 6, 120
 
 
 def bow(count: int, seed: int) -> Posterior:
@@ -36,7 +36,7 @@ def small() -> VAE:
 @pytest.fixture(scope="module")
 def fitted(small: VAE) -> Flow:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latents, "STEPS", 300)
+        patch.setattr(latents, "STEPS", STEPS)
         patch.setattr(latents, "WIDTH", 32)
         return fit(bow(2000, 0), small, LAYERS, 0)
 
@@ -74,7 +74,7 @@ def test_a_flow_of_no_layers_is_the_gaussian(small: VAE) -> None:
 
 
 def test_fitting_depends_on_its_arguments_alone(fitted: Flow, small: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latents, "STEPS", 300)
+    monkeypatch.setattr(latents, "STEPS", STEPS)
     monkeypatch.setattr(latents, "WIDTH", 32)
     torch.manual_seed(7)
     before = torch.get_rng_state()

@@ -65,7 +65,8 @@ def encode_all(model: VAE, images: np.ndarray, rows: np.ndarray, mirror: bool, b
 class Coupling(nn.Module):
     """An affine coupling layer (Dinh et al., 2017, arXiv:1605.08803), which begins at doing nothing.
 
-    Of the coordinates, ``reads`` are read, ``moves`` are scaled and shifted by what was read, the rest is left alone.
+    Of the coordinates, ``reads`` are read, ``moves`` are scaled and shifted by what was read, the rest is left alone. They
+    come and go in the layer's own ``order``, those three after one another; ``back`` leads back to that of the flow.
     """
 
     order: Tensor
@@ -87,7 +88,7 @@ class Coupling(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        read, moved, left = x[:, self.order].split(self.sizes, 1)
+        read, moved, left = x.split(self.sizes, 1)
         h = F.silu(self.input(read))
         h = h + F.silu(self.hidden(self.dropout(h)))
         log_scale, shift = self.output(self.dropout(h)).chunk(2, 1)
@@ -96,12 +97,12 @@ class Coupling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, size) -> (n, size), towards the code."""
         read, moved, left, log_scale, shift = self._parts(x)
-        return torch.cat([read, moved * torch.exp(log_scale) + shift, left], 1)[:, self.back]
+        return torch.cat([read, moved * torch.exp(log_scale) + shift, left], 1)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Away from the code, and the logarithm of that map's determinant, (n,)."""
         read, moved, left, log_scale, shift = self._parts(x)
-        return torch.cat([read, (moved - shift) * torch.exp(-log_scale), left], 1)[:, self.back], -log_scale.sum(1)
+        return torch.cat([read, (moved - shift) * torch.exp(-log_scale), left], 1), -log_scale.sum(1)
 
 
 def coupling_layers(size: int, count: int, width: int) -> nn.ModuleList:
@@ -139,6 +140,19 @@ class Flow(nn.Module):
         self.register_buffer("root", torch.eye(size))
         self.mapped = min(MAPPED, size)
         self.layers = coupling_layers(self.mapped, layers, width)
+        self.link()
+
+    def link(self) -> None:
+        """Find the ways from each layer's order to the next one's, and from the last to the flow's own, both ways through."""
+        for name, layers in (("bend", [*self.layers]), ("straighten", [*reversed(self.layers)])):
+            at = torch.arange(self.mapped, device=self.mean.device)
+            for k, layer in enumerate(layers):
+                self.register_buffer(f"{name}_{k}", at[layer.order], persistent=False)
+                at = layer.back  # type: ignore[assignment]
+            self.register_buffer(f"{name}_{len(layers)}", at, persistent=False)
+
+    def _turned(self, x: Tensor, name: str, k: int) -> Tensor:
+        return x.index_select(1, getattr(self, f"{name}_{k}"))
 
     def forward(self, x: Tensor) -> Tensor:
         """N(0, I) -> codes."""
@@ -147,9 +161,9 @@ class Flow(nn.Module):
     def bend(self, x: Tensor) -> Tensor:
         """N(0, I) -> whitened codes: the layers alone."""
         w, rest = x[:, : self.mapped], x[:, self.mapped :]
-        for layer in self.layers:
-            w = layer(w)
-        return torch.cat([w, rest], 1)
+        for k, layer in enumerate(self.layers):
+            w = layer(self._turned(w, "bend", k))
+        return torch.cat([self._turned(w, "bend", len(self.layers)), rest], 1)
 
     def inverse(self, code: Tensor) -> Tensor:
         """Codes -> N(0, I)."""
@@ -159,10 +173,10 @@ class Flow(nn.Module):
         """Whitened codes -> N(0, I), and the logarithm of that map's determinant, (n,)."""
         x, rest = w[:, : self.mapped], w[:, self.mapped :]
         log_determinant = torch.zeros_like(w[:, 0])
-        for layer in reversed(self.layers):
-            x, more = layer.inverse(x)  # type: ignore[operator]
+        for k, layer in enumerate(reversed(self.layers)):
+            x, more = layer.inverse(self._turned(x, "straighten", k))  # type: ignore[operator]
             log_determinant = log_determinant + more
-        return torch.cat([x, rest], 1), log_determinant
+        return torch.cat([self._turned(x, "straighten", len(self.layers)), rest], 1), log_determinant
 
 
 def fit(posterior: Posterior, model: VAE, layers: int, seed: int) -> Flow:
@@ -188,6 +202,7 @@ def restored(state: dict[str, Tensor], layers: int) -> Flow:
     width = len(state.get("layers.0.input.bias", ())) or WIDTH
     flow = Flow(len(state["mean"]), layers, width)
     load_into(flow, state, "the run's flow")
+    flow.link()
     return flow.requires_grad_(False).eval()
 
 
