@@ -105,6 +105,13 @@ def test_bundles_and_info(command: Command, tiny_bundle: Path) -> None:
     assert "drawn faces" in done.stdout
 
 
+def test_info_names_the_runs_before_and_the_knobs_in_lines_that_fit(command: Command) -> None:
+    said = command("info", "color").stdout
+    assert re.search(r"^  past +color, [\d,]+ steps; then color, [\d,]+ steps", said, re.MULTILINE)
+    assert re.search(r"^smile +\d\.\d\d  serious - smiling$", said, re.MULTILINE)
+    assert max(map(len, said.splitlines())) < 150
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

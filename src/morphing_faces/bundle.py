@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import os
+import textwrap
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ def describe(bundle: Bundle, table: Callable[[str, Any], str]) -> str:
             if key == "evaluation":
                 lines.append("  " + table(bundle.name, value).replace("\n", "\n  "))
             else:
-                lines.append(f"  {one_line(key, 80):<26}{one_line(_short(value))}")
+                lines += _row(key, _runs(value) if key == "past" else _short(value))
     lines.append("dimension  latent  share of the visible change  KL (nats)  active  name")
     for number, (entry, name) in enumerate(zip(manifest["dimensions"], bundle.dimension_names, strict=True)):
         share, kl = (
@@ -257,8 +258,31 @@ def describe(bundle: Bundle, table: Callable[[str, Any], str]) -> str:
         )
         active = ("yes" if entry["active"] else "no") if "active" in entry else ""
         lines.append(f"{number:>9}{entry['latent']:>8}{share:>27}{kl:>11}{active:>8}  {name}".rstrip())
+    if manifest["attributes"]:
+        lines.append("knob                   effect of one unit, in standard deviations")
+        for name, entry in manifest["attributes"].items():
+            ends = one_line(f"{entry['low']} - {entry['high']}", 80)
+            lines.append(f"{one_line(name, 20):<22}{float(entry['effect']):>5.2f}  {ends}")
     lines += [f"{file:<14}{manifest['files'][file]['bytes']:>11,} bytes, SHA-256 checked" for file in bundle.files]
     return "\n".join([*lines, f"licence  {one_line(manifest['licence'])}"])
+
+
+def _row(key: str, value: str) -> list[str]:
+    """A key and its value, which goes on in further lines where it is long."""
+    first, *others = textwrap.wrap(one_line(value, 4000), 100) or [""]
+    return [f"  {one_line(key, 80):<26}{first}", *(f"{'':<28}{line}" for line in others)]
+
+
+def _runs(value: Any) -> str:
+    """The runs that one began from: their names and how long they were, for what each was told is long."""
+    if not (isinstance(value, list) and all(isinstance(run, dict) for run in value)):
+        return _short(value)
+    parts = []
+    for run in value:
+        recipe = run.get("recipe")
+        name = recipe.get("name", "?") if isinstance(recipe, dict) else "?"
+        parts.append(f"{_short(name)}, {_short(run.get('step', '?'))} steps")
+    return "; then ".join(parts)
 
 
 def _short(value: Any) -> str:
