@@ -91,6 +91,16 @@ def test_moving_on_the_map_moves_the_two_coordinates_and_the_drag_is_undone_as_o
     hand["#map"].focus()
     hand.press("ArrowRight")
     assert hand.z[0] > before[0]
+    hand.page.evaluate("morphingFaces.session.set(0, 4)")  # beyond the map's edge
+    hand.press("Shift")
+    far = hand.z
+    hand.press("ArrowRight")
+    assert np.array_equal(hand.z, far), "an arrow never leads the other way"
+    hand.press("ArrowUp")
+    assert hand.z[0] == far[0], "nor anywhere but along itself"
+    assert hand.z[1] > far[1]
+    hand.press("ArrowLeft")
+    assert 1 < hand.z[0] < far[0]
 
 
 def test_drawn_faces_are_the_models_and_their_looks_are_a_layout_too(hand: Hand, tiny_bundle: Path) -> None:

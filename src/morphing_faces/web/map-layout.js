@@ -81,6 +81,20 @@ export function movedTo(z, plane, place) {
 }
 
 /**
+ * The face a step further along one direction of the plane; null at the map's edge, and beyond it where the step leads away.
+ * @param {ArrayLike<number>} z
+ * @param {Plane} plane
+ * @param {readonly number[]} step one of them 1 or -1, the other 0
+ * @param {number} length in parts of the map's side
+ */
+export function stepped(z, plane, step, length) {
+  const axis = step[0] ? 0 : 1;
+  const there = coordinateOf(Math.min(Math.max(placeOf(z, plane)[axis] + step[axis] * length, 0), 1));
+  const way = there - dot(z, plane[axis]);
+  return Math.sign(way) === step[axis] ? Float32Array.from(z, (value, k) => value + way * plane[axis][k]) : null;
+}
+
+/**
  * A cell of a grid for each face, so that those to the right have more of the first coordinate, those above more of the second.
  * @param {Float32Array[]} faces side * side latents
  * @param {Plane} plane

@@ -1,7 +1,7 @@
 /** The map: faces laid out in order, the own one among them; to move on the map is to move the face. */
 
 import { byId, signed } from "./dom.js";
-import { arranged, coordinateOf, movedTo, placeOf, planeOfAxes, planeOfLooks } from "./map-layout.js";
+import { arranged, coordinateOf, movedTo, placeOf, planeOfAxes, planeOfLooks, stepped } from "./map-layout.js";
 import { normal } from "./noise.js";
 import { context, luma } from "./picture.js";
 
@@ -206,9 +206,11 @@ export class FaceMap {
     const plane = this.#arrangement?.plane;
     if (!step || !plane || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    const [x, y] = placeOf(this.app.session.z, plane);
-    const part = (/** @type {number} */ value) => Math.min(Math.max(value, 0), 1);
-    this.#moveTo([part(x + step[0] * STEP), part(y + step[1] * STEP)]);
+    this.app.act((session) => {
+      const z = stepped(session.z, plane, step, STEP);
+      if (z) session.set(z, null, "map");
+    });
+    this.#tellPlace(placeOf(this.app.session.z, plane));
   }
 }
 
