@@ -42,11 +42,7 @@ def main() -> int:
             return code
     if code := check_page_types():
         return code
-    workers = (
-        []
-        if any(argument.startswith("-n") for argument in arguments)
-        else ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    )
+    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2", "--dist", "loadfile"]
     print("+ pytest", *workers, *arguments, flush=True)
     return subprocess.call([PYTHON, "-m", "pytest", *workers, *arguments], cwd=HERE)
 

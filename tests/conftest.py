@@ -29,19 +29,6 @@ if TYPE_CHECKING:
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-# The files that take longest, the longest first: two workers then end at about the same time.
-LONG = (
-    "page", "handles", "web_engine", "docs_notebooks", "export", "training", "critic", "page_loading", "page_state", "offline",
-    "notebook", "access", "photo_view", "window", "films", "server", "evaluate", "adopt", "inside", "window_handles", "latents",
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest."""
-    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tiny networks run faster on one thread than on all of them."""
