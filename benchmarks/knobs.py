@@ -65,7 +65,8 @@ def sheet(photographs: list[Photograph], session: mf.Session, name: str) -> tupl
             z = photograph.z0 if amount == 0 else moved(session, photograph.z0, name, amount)
             began = time.perf_counter()
             face = cut(photograph.at(z), photograph.frame, SIDE)
-            seconds.append(time.perf_counter() - began)
+            if amount:
+                seconds.append(time.perf_counter() - began)
             place = (number % ACROSS * (3 * SIDE + 8) + column * SIDE, number // ACROSS * SIDE)
             whole.paste(Image.fromarray(face), place)
     return whole, seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -105,7 +106,11 @@ class Photograph:
     @property
     def turned(self) -> bool:
         """Whether the head is turned too far for the warp, which then goes a part of the way only."""
-        return grab.turned(self._own.field, self.model.mean_landmarks, self.model.image_shape[0]) > TURNED
+        return self._turn > TURNED
+
+    @functools.cached_property
+    def _turn(self) -> float:
+        return grab.turned(self._own.field, self.model.mean_landmarks, self.model.image_shape[0])
 
     def at(self, z: np.ndarray) -> np.ndarray:
         """The whole photograph, uint8, its face moved from ``z0`` to ``z``. At ``z0`` it is the photograph to the bit.

@@ -334,7 +334,7 @@ function blend(pixels, others, part) {
   for (let k = 0; k < pixels.length; k++) pixels[k] = others[k] + part * (pixels[k] - others[k]);
 }
 
-/** @param {string} text */
-function sentence(text) {
+/** A message as a sentence: with a capital and a full stop. @param {string} text */
+export function sentence(text) {
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }

@@ -1,5 +1,6 @@
 /** The photograph in the place of the face: it follows the hand, the sliders and the walk at its own sharpness. */
 
+import { sentence } from "./app.js";
 import { byId, download, onClick } from "./dom.js";
 import { turned } from "./grab.js";
 import { PhotoView } from "./photo-view.js";
@@ -117,7 +118,7 @@ export class PhotoStage {
       view.move(parts);
       if (view.moved && view.give < 1 && this.#told !== view) {
         this.#told = view;
-        this.app.tell(`T${say("turned", {}).slice(1)}.`);
+        this.app.tell(sentence(say("turned", {})));
       }
       this.shown = pictured;
       this.#draw();
