@@ -98,8 +98,8 @@ def main() -> None:
         picture, seconds = sheet(photographs, session, name)
         picture.save(arguments.sheets / f"{name.replace(' ', '-')}.png")
         times += seconds
-    turned = [str(number) for number, photograph in enumerate(photographs) if photograph.turned]
-    print(f"{len(photographs)} photographs; turned too far, and moved less: {', '.join(turned) or 'none'}")
+    hard = [f"{number} ({photograph.hard})" for number, photograph in enumerate(photographs) if photograph.hard]
+    print(f"{len(photographs)} photographs; moved less: {', '.join(hard) or 'none'}")
     print(f"a photograph: {1000 * statistics.median(times):.1f} ms at the median")
 
 

@@ -331,6 +331,7 @@ def test_edit_pulls_a_photograph(shaped_bundle: Path, tmp_path: Path, monkeypatc
         return done.output, np.asarray(Image.open(out), float) if out.exists() else np.empty(0)
 
     monkeypatch.setattr("morphing_faces.photo.TURNED", 9.0)
+    monkeypatch.setattr("morphing_faces.photo.UNLIKE", 0.0)
     assert "must be a handle, = and two numbers, as mouth-left=-4,-5" in edit("--grab", "mouth-left=1")[0]
     assert "handle 'ear': must be one of" in edit("--grab", "ear=1,1")[0]
     said, pulled = edit("--grab", "mouth-left=2,-1", "--grab", "lip-lower=0,1")

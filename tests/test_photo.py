@@ -95,7 +95,8 @@ def test_at_its_own_face_a_photograph_is_itself_to_the_bit(picture: np.ndarray) 
     assert np.array_equal(photograph.at(nearly), picture)
 
 
-def test_a_photograph_follows_light_and_shape(picture: np.ndarray) -> None:
+def test_a_photograph_follows_light_and_shape(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("morphing_faces.photo.UNLIKE", 0.0)  # the stand-in draws nobody's face
     photograph = photo.Photograph(Shaped(), picture, EYES)  # type: ignore[arg-type]
     x, y = np.array(Frame.of(EYES).corner) + Frame.of(EYES).side * np.array([0.45, 0.5])
     lighter = photograph.z0 + np.array([1, 0, 0, 0], np.float32)
@@ -108,14 +109,18 @@ def test_a_photograph_follows_light_and_shape(picture: np.ndarray) -> None:
     assert photograph.face_at(lighter, 96).shape == (96, 96, 3)
 
 
-def test_a_head_that_is_turned_too_far_is_moved_less(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "value", "hard"), [("TURNED", -1.0, "turned"), ("UNLIKE", 99.0, "unlike")])
+def test_a_photograph_that_is_hard_is_moved_less(
+    picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, hard: str
+) -> None:
+    monkeypatch.setattr("morphing_faces.photo.UNLIKE", 0.0)
     photograph = photo.Photograph(Shaped(), picture, EYES)  # type: ignore[arg-type]
     there = photograph.z0 + np.array([1, 1, 0, 0], np.float32)
     whole = np.abs(photograph.at(there).astype(int) - picture)
     face = photograph.face_at(there, 96)
-    assert not photograph.turned
-    monkeypatch.setattr("morphing_faces.photo.TURNED", -1.0)
-    assert photograph.turned
+    assert not photograph.hard
+    monkeypatch.setattr(f"morphing_faces.photo.{limit}", value)
+    assert photograph.hard == hard
     part = np.abs(photograph.at(there).astype(int) - picture)
     assert 0.2 * whole.mean() < part.mean() < 0.6 * whole.mean()
     assert np.array_equal(photograph.at(photograph.z0), picture)
@@ -145,6 +150,9 @@ def test_edit_writes_the_whole_picture(picture: np.ndarray, tmp_path: Path, monk
     monkeypatch.setattr("morphing_faces.photo.TURNED", -1.0)
     assert "turned too far" in run("--knob", "light=1").output
     assert "turned too far" not in run("--knob", "light=0").output
+    monkeypatch.setattr("morphing_faces.photo.TURNED", 9.0)
+    monkeypatch.setattr("morphing_faces.photo.UNLIKE", 99.0)
+    assert "a rough likeness" in run("--knob", "light=1").output
     for wrong, words in (
         (("--knob", "beard=1"), "attribute 'beard': must be one of light"),
         (("--knob", "light"), "must be a name, = and a number"),

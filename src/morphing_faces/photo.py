@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from .align import EYES_AT, Eyes, Frame, cut
 from .errors import UserError
 from .files import atomic_write, output_file
 from .pictures import WRITTEN, read_picture, save_picture
-from .rules import CUT_OUT, IN_FRAME, TURNED, TURNED_GIVE, say
+from .rules import CUT_OUT, FACE_RADII, IN_FRAME, PART_OF_WAY, TURNED, UNLIKE, say
 from .session import Session
 
 if TYPE_CHECKING:
@@ -85,6 +85,17 @@ def likeness(model: Model, pictures: np.ndarray) -> np.ndarray:
     return best
 
 
+def resemblance(drawn: np.ndarray, picture: np.ndarray) -> float:
+    """PSNR in dB of a drawn face against a picture, both (height, width, channels) in [0, 1], where the frame has the face."""
+    height, width = picture.shape[:2]
+    down, across = (
+        ((np.arange(n) + 0.5) / n - 0.5) / r for n, r in zip((height, width), FACE_RADII[::-1], strict=True)
+    )
+    inside = np.square(down)[:, None] + np.square(across) < 1
+    error = float(np.square(drawn[inside] - picture[inside]).mean())
+    return -10 * math.log10(max(error, 1e-10))
+
+
 class Photograph:
     """A photograph that follows a model with shape: itself at ``z0``, moved and shaded elsewhere.
 
@@ -100,31 +111,35 @@ class Photograph:
         self.picture = np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture
         self.frame = Frame.of(eyes if eyes is not None else faces.largest(picture, name).eyes)
         height, _, channels = model.image_shape
-        self.z0 = likeness(model, cut(self.picture, self.frame, height, channels == 1)[None])[0]
+        face = cut(self.picture, self.frame, height, channels == 1)
+        self.z0 = likeness(model, face[None])[0]
         self._own = model.parts(self.z0)
+        self._turn = grab.turned(self._own.field, model.mean_landmarks, height)
+        self._resemblance = resemblance(model.decode(self.z0)[0], face.astype(np.float32) / 255)
 
     @property
-    def turned(self) -> bool:
-        """Whether the head is turned too far for the warp, which then goes a part of the way only."""
-        return self._turn > TURNED
+    def hard(self) -> str:
+        """Why the photograph is moved a part of the way only, as a key of ``rules.MESSAGES``; "" where all of it.
 
-    @functools.cached_property
-    def _turn(self) -> float:
-        return grab.turned(self._own.field, self.model.mean_landmarks, self.model.image_shape[0])
+        "turned": the head is turned too far for the warp. "unlike": the model draws the face only roughly.
+        """
+        if self._turn > TURNED:
+            return "turned"
+        return "unlike" if self._resemblance < UNLIKE else ""
 
     def at(self, z: np.ndarray) -> np.ndarray:
         """The whole photograph, uint8, its face moved from ``z0`` to ``z``. At ``z0`` it is the photograph to the bit.
 
-        A head that is :attr:`turned` too far is moved by ``TURNED_GIVE`` of the way.
+        One that is :attr:`hard` is moved by ``PART_OF_WAY``.
         """
         if np.array_equal(z, self.z0):
             return self.picture.copy()
-        return follow.apply(self.picture, self.frame, *self._maps(z, give=TURNED_GIVE if self.turned else 1.0))
+        return follow.apply(self.picture, self.frame, *self._maps(z, give=PART_OF_WAY if self.hard else 1.0))
 
     def face_at(self, z: np.ndarray, size: int, shape: np.ndarray | None = None) -> np.ndarray:
         """The frame alone, uint8 (size, size, 3), its face moved from ``z0`` to ``z``, or to the shape of ``shape``.
 
-        All of the way, however far the head is turned: in a film it has to meet another face.
+        All of the way, however hard that is: in a film it has to meet another face.
         """
         square = Frame((0.0, 0.0), float(size), (1.0, 0.0))
         return follow.apply(cut(self.picture, self.frame, size), square, *self._maps(z, shape))
@@ -208,7 +223,7 @@ def edit(
     """Write a photograph with its face moved -> what to tell, "" for nothing.
 
     Dimensions are set, then attributes moved by so many standard deviations, then handles pulled by pixels of the frame.
-    A head that is turned too far for the warp is moved less, and it is told.
+    A photograph that is hard to move is moved less, and it is told why.
     """
     photograph = open_photograph(model, source, eyes)
     session = Session(model)
@@ -224,4 +239,4 @@ def edit(
     picture = photograph.at(session.z)
     with atomic_write(path) as temporary:
         save_picture(picture, temporary, len(picture))
-    return say("turned") if photograph.turned and not np.array_equal(session.z, photograph.z0) else ""
+    return say(photograph.hard) if photograph.hard and not np.array_equal(session.z, photograph.z0) else ""

@@ -81,9 +81,12 @@ PULL_STEPS = 12  # of a whole drag, unless it has settled: a view takes one or t
 PULL_SETTLED = 0.02  # no handle moves by more
 PULL_FOLD = 0.02  # no pull squeezes the picture anywhere to less than this part of its area
 PULL_BEHIND = 1.0  # a handle this far from the hand has stayed behind
-# A photograph's head that the model sees turned further than this is moved by this part of the way. The model sees less of a
-# turn than there is: of held-out heads whose landmarks are turned by over 0.25 it has 98% beyond 0.13, of those under 0.15 2%.
-TURNED, TURNED_GIVE = 0.13, 0.4
+# Photographs that the model does not know well are moved by a part of the way only. Of a head's turn it sees less than there
+# is: of held-out heads whose landmarks are turned by over 0.25 it has 98% beyond 0.13, of those under 0.15 2%.
+TURNED = 0.13  # a head that it sees turned further
+UNLIKE = 20.0  # a face that it draws with a smaller PSNR, in dB,
+FACE_RADII = (0.3, 0.36)  # in this ellipse around the middle of the frame
+PART_OF_WAY = 0.4
 
 MESSAGES = {
     "seed": "seed {seed}: must be a whole number from 0 to {last}",
@@ -106,6 +109,7 @@ MESSAGES = {
     "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
     "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
     "turned": "turned too far: the photograph shows its face from the side, so it gives way less",
+    "unlike": "a rough likeness: the model does not know such a face well, so the photograph gives way less",
     "taken": "the face has changed since the handle was taken: take it again",
     "weights": "weights {weights}: must be {count} numbers of 0 or more, and one of them above 0",
     "face": "is not a face saved by morphing-faces",

@@ -54,7 +54,7 @@ const recorder = new Recorder(app, stage);
 const favourites = new Favourites(app, recorder);
 new Knobs(app);
 const handles = new Handles(app, face, stage);
-const photograph = new PhotoDialog(app, (picture, eyes, z) => stage.begin(picture, eyes, z));
+const photograph = new PhotoDialog(app, (...used) => stage.begin(...used));
 const inside = new Inside(app, dimensions, photograph);
 const share = new Share(app, {
   open: (fragment) => void open(link.bundleOf(fragment) ?? choice.value, fragment),

@@ -2,7 +2,7 @@
 
 import { byId, inside, onClick } from "./dom.js";
 import { findFaces } from "./faces.js";
-import { likeness } from "./likeness.js";
+import { likeness, resemblance } from "./likeness.js";
 import * as photo from "./photo.js";
 import { context, paint, toInput } from "./picture.js";
 import { newestOnly } from "./rest.js";
@@ -13,7 +13,8 @@ import { FINDER_SMALLEST } from "./rules.js";
  * @typedef {import("./photo.js").Point} Point
  * @typedef {import("./picture.js").Pixels} Pixels
  * @typedef {{input: Float32Array<ArrayBuffer>, pixels: Pixels, mean: Float32Array<ArrayBuffer>,
- *   std: Float32Array<ArrayBuffer>, z: Float32Array<ArrayBuffer>}} Encoded the encoder's answer, and the nearer latent
+ *   std: Float32Array<ArrayBuffer>, z: Float32Array<ArrayBuffer>, near: number}} Encoded the encoder's answer, the nearer
+ *   latent, and how near its face is, in dB
  */
 
 /** A press of an arrow key moves a dot by this part of the photograph's width; with Shift, ten times that. */
@@ -50,7 +51,7 @@ export class PhotoDialog {
 
   /**
    * @param {App} app
-   * @param {(photograph: HTMLCanvasElement, eyes: [Point, Point], z: Float32Array<ArrayBuffer>) => Promise<void>} onUsed
+   * @param {(photograph: HTMLCanvasElement, eyes: [Point, Point], z: Float32Array<ArrayBuffer>, resemblance: number) => Promise<void>} onUsed
    *   called with the photograph and its latent when the person uses its face
    */
   constructor(app, onUsed) {
@@ -280,7 +281,8 @@ export class PhotoDialog {
       const decoded = await this.app.decode(z);
       if (model !== this.app.model || photograph !== this.#photograph) return;
       paint(byId("photo-decoded", HTMLCanvasElement), decoded, model.imageShape);
-      this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std, z };
+      const near = resemblance(toInput(decoded, model.imageShape), input, model.imageShape);
+      this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std, z, near };
       this.#use.disabled = false;
       this.#tell(this.#note);
       this.onEncoded();
@@ -306,7 +308,7 @@ export class PhotoDialog {
       session.show(encoded.z, session.origin, 1, true, null); // held: the way back over the face must not change it at once
     });
     const photograph = this.#photograph;
-    if (photograph) void this.app.attempt(() => this.onUsed(photograph, this.#leftAndRight, encoded.z));
+    if (photograph) void this.app.attempt(() => this.onUsed(photograph, this.#leftAndRight, encoded.z, encoded.near));
     this.#dialog.close();
     this.app.tell("This is your photograph, held. Click or tap it, and it follows.");
   }

@@ -6,7 +6,7 @@ import { turned } from "./grab.js";
 import { PhotoView } from "./photo-view.js";
 import { context } from "./picture.js";
 import { newestOnly } from "./rest.js";
-import { TURNED, TURNED_GIVE, say } from "./rules.js";
+import { PART_OF_WAY, TURNED, UNLIKE, say } from "./rules.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -23,7 +23,9 @@ export class PhotoStage {
   /** @type {PhotoView | null} */
   #view = null;
   #before = false;
-  /** The view of which it was told that its head is turned. @type {PhotoView | null} */
+  /** Why the photograph is moved a part of the way only; see `Photograph.hard` in photo.py. @type {"turned" | "unlike" | ""} */
+  #hard = "";
+  /** The view of which that was told. @type {PhotoView | null} */
   #told = null;
   #follow = newestOnly(() => this.#moveOn());
   /** The latent whose face the photograph shows. @type {Float32Array | null} */
@@ -62,15 +64,17 @@ export class PhotoStage {
    * @param {HTMLCanvasElement} photograph
    * @param {[Point, Point]} eyes
    * @param {Float32Array<ArrayBuffer>} z its face
+   * @param {number} resemblance of that face to it, in dB
    */
-  async begin(photograph, eyes, z) {
+  async begin(photograph, eyes, z, resemblance) {
     const { model } = this.app;
     if (!model.hasShape) return;
     const own = await model.parts(z);
     if (model !== this.app.model) return;
     this.#view?.close();
     const far = model.source !== null && turned(own.field, model.source) > TURNED;
-    this.#view = new PhotoView(photograph, eyes, own, { give: far ? TURNED_GIVE : 1 });
+    this.#hard = far ? "turned" : resemblance < UNLIKE ? "unlike" : "";
+    this.#view = new PhotoView(photograph, eyes, own, { give: this.#hard ? PART_OF_WAY : 1 });
     this.#own = z;
     this.shown = z;
     this.#canvas.hidden = this.#bar.hidden = false;
@@ -116,9 +120,9 @@ export class PhotoStage {
       const parts = itself ? view.own : await model.parts(...session.parts(pictured));
       if (view !== this.#view) return;
       view.move(parts);
-      if (view.moved && view.give < 1 && this.#told !== view) {
+      if (view.moved && this.#hard && this.#told !== view) {
         this.#told = view;
-        this.app.tell(sentence(say("turned", {})));
+        this.app.tell(sentence(say(this.#hard, {})));
       }
       this.shown = pictured;
       this.#draw();

@@ -126,7 +126,9 @@ export const PULL_SETTLED = 0.02;
 export const PULL_FOLD = 0.02;
 export const PULL_BEHIND = 1.0;
 export const TURNED = 0.13;
-export const TURNED_GIVE = 0.4;
+export const UNLIKE = 20.0;
+export const FACE_RADII = /** @type {const} */ ([0.3, 0.36]);
+export const PART_OF_WAY = 0.4;
 export const MESSAGES = {
   "seed": "seed {seed}: must be a whole number from 0 to {last}",
   "move": "move to ({x}, {y}): must be finite numbers, in the square from -1 to 1",
@@ -148,6 +150,7 @@ export const MESSAGES = {
   "pull": "pull by ({x}, {y}): must be finite numbers, in pixels of the frame",
   "no shape": "the model '{model}' has no shape: it draws shape and appearance as one; take one that has them apart",
   "turned": "turned too far: the photograph shows its face from the side, so it gives way less",
+  "unlike": "a rough likeness: the model does not know such a face well, so the photograph gives way less",
   "taken": "the face has changed since the handle was taken: take it again",
   "weights": "weights {weights}: must be {count} numbers of 0 or more, and one of them above 0",
   "face": "is not a face saved by morphing-faces",
