@@ -222,7 +222,7 @@ def flow_export(tiny_run: Path, tiny_data: Path, made_once: MadeOnce) -> Path:
 
     def make(folder: Path) -> None:
         shutil.copytree(tiny_run, folder / "run")
-        recipe = from_dict(TINY).replace(flow_layers=3)
+        recipe = from_dict(TINY).replace(flow_layers=3, spread=[0.9, 1.1, 1.5])
         (folder / "run" / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(latents, "STEPS", 60)

@@ -81,7 +81,7 @@ def test_a_folded_encoder_answers_in_z(raw: VAE, latents: Latents, tiny_run: Pat
         mean, log_variance = raw.encode(x)
         found, std = exporting.PictureEncoder(folded(tiny_run, data, latents), latents)(x.permute(0, 2, 3, 1))
     torch.testing.assert_close(found, latents.z(mean), rtol=1e-3, atol=1e-3)
-    inverse = torch.linalg.inv(latents.flow.root.double() @ latents.rotation)
+    inverse = torch.linalg.inv(latents.flow.root.double() @ latents.turn)
     one = inverse @ torch.diag(log_variance[0].double().exp()) @ inverse.T
     torch.testing.assert_close(std[0].double(), one.diagonal().sqrt(), rtol=1e-3, atol=1e-4)
 
@@ -390,7 +390,7 @@ def test_a_bundle_with_a_flow_draws_and_encodes_as_the_run_does(flow_export: Pat
     posterior = encode_all(network, data.images, data.training, mirror=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_space, "STEPS", 60)
-        own = find_latents(network, fit(posterior, network, 3, 0), probes=128, seed=0)
+        own = find_latents(network, fit(posterior, network, 3, 0), 128, 0, (0.9, 1.1, 1.5))
     model = mf.load(flow_export / "bundle")
     z, pictures = model.sample(20, seed=3), data.images[:20]
     with torch.no_grad():
@@ -403,5 +403,5 @@ def test_a_bundle_with_a_flow_draws_and_encodes_as_the_run_does(flow_export: Pat
     found = model.encode(pictures)
     assert np.quantile(np.abs(found.mean - own.z(mean).numpy()), 0.999) <= 0.02
     assert np.abs(found.std / exact.numpy() - 1).mean() < 0.15, "the deviation is that of z, through the flow"
-    linear = own.flow.mean + torch.from_numpy(z) @ (own.flow.root @ own.rotation.float()).T
+    linear = own.flow.mean + torch.from_numpy(z) @ (own.flow.root @ own.turn.float()).T
     assert (own.code(torch.from_numpy(z)) - linear).abs().max() > 0.01, "the flow does nothing: this shows nothing"

@@ -124,7 +124,7 @@ def test_a_damaged_bundle_is_refused_before_anything_is_written(
 def test_codes_of_a_bundle_with_a_flow_are_those_between_flow_and_networks(tiny_data: Path, flow_export: Path) -> None:
     data = open_dataset(tiny_data)
     _, recipe, _ = load_run(flow_export / "run", data.image_shape)
-    model, _ = from_bundle(recipe.replace(flow_layers=0), data, flow_export / "bundle")
+    model, _ = from_bundle(recipe.replace(flow_layers=0, spread=[1.0] * 3), data, flow_export / "bundle")
     bundle = mf.load(flow_export / "bundle")
     pictures = data.images[data.training[:8]]
     with torch.no_grad():

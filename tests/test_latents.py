@@ -158,4 +158,16 @@ def test_latents_go_to_codes_and_back(network: VAE, data: Dataset) -> None:
     own = find_latents(network, fit(posterior, network, 0, 0), probes=64, seed=0)
     z = torch.randn(20, 32, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(own.z(own.code(z)), z, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(own.rotation @ own.rotation.T, torch.eye(32, dtype=torch.float64))
+    torch.testing.assert_close(own.turn @ own.turn.T, torch.eye(32, dtype=torch.float64))
+
+
+def test_random_faces_go_as_far_as_they_are_told(network: VAE, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "STEPS", 1)
+    flow = fit(encode_all(network, data.images, data.training, mirror=True), network, 3, 0)
+    own = find_latents(network, flow, 64, 0, (0.5, 1.0, 2.0))
+    z = torch.randn(4000, 32, generator=torch.Generator().manual_seed(1))
+    x = flow.inverse(own.code(z))
+    expected = torch.tensor([0.5] * 16 + [1.0] * 16)  # 32 coordinates are all mapped, half of them by themselves
+    torch.testing.assert_close(x.std(0), expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(own.z(own.code(z[:20])), z[:20], atol=1e-3, rtol=1e-3)
+    assert (own.share.diff() <= 0).all(), "still ordered by what is seen"

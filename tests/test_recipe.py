@@ -82,6 +82,9 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("zoom", -0.1, "at least 0 and less than 1"),
         ("cooldown", 1.5, "from 0 to 1"),
         ("flow_layers", 65, "from 0 to 64"),
+        ("spread", (1.0, 1.0), "3 numbers from 0.1 to 10"),
+        ("spread", (1.0, 1.0, float("nan")), "3 numbers from 0.1 to 10"),
+        ("spread", (0.9, 1.1, 1.5), "1 each time when flow_layers is 0"),
         ("critic", 1.0, "0 when network is 'mlp'"),
     ],
 )

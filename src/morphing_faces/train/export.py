@@ -61,7 +61,7 @@ class Entry(nn.Module):
     def __init__(self, latents: Latents):
         super().__init__()
         self.flow = latents.flow
-        self.register_buffer("rotation", latents.rotation.T.float().contiguous())
+        self.register_buffer("rotation", latents.turn.T.float().contiguous())
 
     def forward(self, z: Tensor) -> Tensor:
         return self.flow.bend(z @ self.rotation) if self.flow.layers else z
@@ -122,8 +122,10 @@ class PictureEncoder(nn.Module):
         super().__init__()
         self.encoder, self.flow = model.encoder, latents.flow
         unroot = torch.linalg.inv(latents.flow.root.double()).T
-        self.register_buffer("unroot", (unroot if self.flow.layers else unroot @ latents.rotation).float().contiguous())
-        self.register_buffer("rotation", latents.rotation.float().contiguous())
+        self.register_buffer(
+            "unroot", (unroot if self.flow.layers else unroot @ latents.turn_back).float().contiguous()
+        )
+        self.register_buffer("rotation", latents.turn_back.float().contiguous())
         half = torch.randn(DRAWS // 2, model.latent_size, generator=torch.Generator().manual_seed(0))
         self.register_buffer("draws", torch.cat([half, -half]) if self.flow.layers else torch.zeros(0))
 
@@ -158,7 +160,7 @@ def fold(model: VAE, latents: Latents) -> None:
     flow = latents.flow
     mean, matrix = flow.mean.double(), flow.root.double()
     if not flow.layers:
-        matrix = matrix @ latents.rotation
+        matrix = matrix @ latents.turn
     inverse = torch.linalg.inv(matrix)
     for layer in model.decoder.readers():
         weight = layer.weight.double()
@@ -198,7 +200,7 @@ def export(
     posterior = encode_all(model, dataset.images, rows, recipe.mirror)
     say("finding the latent coordinates")
     flow = restored(state, recipe.flow_layers) if state else fit(posterior, model, recipe.flow_layers, recipe.seed)
-    latents = find_latents(model, flow, probes, recipe.seed)
+    latents = find_latents(model, flow, probes, recipe.seed, recipe.spread)
     say("measuring held-out pictures")
     sheet = run / "sheets" / "export.png" if os.access(run, os.W_OK) else None  # a run that may only be read has none
     figures = validate(model, recipe, dataset, sheet, flow, VALIDATED)
@@ -339,7 +341,7 @@ def posterior_in_z(posterior: Posterior, latents: Latents, encoder: nn.Module) -
     posterior = Posterior(posterior.means[rows], posterior.variances[rows])
     w = (posterior.means.double() - flow.mean.double()) @ torch.linalg.inv(flow.root.double()).T
     if not flow.layers:
-        w = w @ latents.rotation
+        w = w @ latents.turn_back
     parts = [
         encoder.answer(mean, variance.sqrt())  # type: ignore[operator]
         for mean, variance in zip(w.float().split(256), posterior.variances.split(256), strict=True)

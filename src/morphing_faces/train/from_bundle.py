@@ -65,8 +65,8 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
     tensors["encoder.log_variance.weight"].zero_()
     rows = spread(training_rows(recipe, dataset), MEASURED)
     variance = torch.from_numpy(np.square(found.encode(dataset.images[rows]).std).mean(0))
-    if "rotation" in encoder:  # with a flow: the networks speak of turned z
-        variance = encoder["rotation"].square() @ variance
+    if "entry.rotation" in decoder:  # with a flow: the networks speak of turned z
+        variance = decoder["entry.rotation"].T.square() @ variance
     tensors["encoder.log_variance.bias"].copy_(variance.clamp_min(LEAST_VARIANCE).log())
     model.load_state_dict(tensors)
     training = bundle.manifest["training"]

@@ -1,13 +1,15 @@
 """What users see of the latent space: z ~ N(0, I) gives typical faces, and dimension 0 changes the picture most.
 
-The network's own latent is called the code here. ``code = flow(R z)``: the flow takes N(0, I) to the aggregate posterior,
-the codes of the training pictures; the rotation R orders directions by their effect on the picture. A flow of no layers is
+The network's own latent is called the code here. ``code = flow(S R z)``: the flow takes N(0, I) to the aggregate posterior,
+the codes of the training pictures; the rotation R orders directions by their effect on the picture; the diagonal S says how far
+random faces go along the flow's coordinates. A flow of no layers is
 the aggregate posterior's Gaussian, which is linear and folds into the networks.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +113,7 @@ def coupling_layers(size: int, count: int, width: int) -> nn.ModuleList:
     So the visible ones stay their own, which keeps the visible change in few dimensions, and nothing is lost by it: any
     density is that of the visible coordinates times that of the others, given them.
     """
-    visible = min(VISIBLE, size // 2)
+    visible = visible_of(size)
     layers = nn.ModuleList()
     for k in range(count):
         first, last = (0, visible) if k % 2 == 0 and visible > 1 else (visible, size)
@@ -123,6 +125,11 @@ def coupling_layers(size: int, count: int, width: int) -> nn.ModuleList:
             reads = torch.cat([torch.arange(visible), reads])
         layers.append(Coupling(size, reads, moves, width))
     return layers
+
+
+def visible_of(size: int) -> int:
+    """How many of ``size`` mapped coordinates are mapped by themselves."""
+    return min(VISIBLE, size // 2)
 
 
 class Flow(nn.Module):
@@ -252,27 +259,40 @@ def directions(model: VAE, codes: Codes, probes: int, seed: int) -> tuple[Tensor
 
 @dataclass(frozen=True)
 class Latents:
-    """``code = flow(R z)``; ``share`` is each dimension's part of the visible change, E[|d picture / d z|^2]. R is float64."""
+    """``code = flow(S R z)``; ``share`` is each dimension's part of the visible change, E[|d picture / d z|^2].
+
+    ``turn`` is S R and ``turn_back`` the transpose of its inverse, both (latent_size, latent_size) float64.
+    """
 
     flow: Flow
-    rotation: Tensor
+    turn: Tensor
+    turn_back: Tensor
     share: Tensor
 
     def code(self, z: Tensor) -> Tensor:
         """(n, latent_size) -> codes."""
-        return self.flow(z @ self.rotation.T.to(z))
+        return self.flow(z @ self.turn.T.to(z))
 
     def z(self, code: Tensor) -> Tensor:
         """The inverse of ``code``."""
-        return self.flow.inverse(code) @ self.rotation.to(code)
+        return self.flow.inverse(code) @ self.turn_back.to(code)
 
 
-def find_latents(model: VAE, flow: Flow, probes: int, seed: int) -> Latents:
-    """Turn the flow's N(0, I) so that dimension 0 changes the picture most, and growing z brightens the picture."""
-    values, vectors = directions(model, flow, probes, seed)
+def find_latents(model: VAE, flow: Flow, probes: int, seed: int, spread: Sequence[float] = (1.0, 1.0, 1.0)) -> Latents:
+    """Turn the flow's N(0, I) so that dimension 0 changes the picture most, and growing z brightens the picture.
+
+    ``spread`` is how far it goes along the flow's visible coordinates, the others that it maps, and the rest.
+    """
+    size = model.latent_size
+    visible, mapped = min(visible_of(flow.mapped), size), flow.mapped
+    far = torch.tensor(spread, dtype=torch.float64).repeat_interleave(
+        torch.tensor([visible, mapped - visible, size - mapped])
+    )
+    values, vectors = directions(model, lambda x: flow(x * far.to(x)), probes, seed)
     values = values.clamp_min(0)
-    signs = _brightening(model, lambda z: flow(z @ vectors.T.to(z)), seed + 1)
-    return Latents(flow, vectors * signs, values / values.sum())
+    signs = _brightening(model, lambda z: flow(z @ vectors.T.to(z) * far.to(z)), seed + 1)
+    rotation = vectors * signs
+    return Latents(flow, far[:, None] * rotation, rotation / far[:, None], values / values.sum())
 
 
 def _brightening(model: VAE, codes: Codes, seed: int, count: int = 1024, batch: int = 128) -> Tensor:

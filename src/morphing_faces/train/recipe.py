@@ -61,6 +61,9 @@ class Recipe:
     # --- the prior
     # Layers of an invertible map between u and the code, fitted to the aggregate posterior; 0 is its Gaussian alone.
     flow_layers: int = 0
+    # How far random faces go in u, in parts of how far the pictures' codes go: along the flow's visible directions, along the
+    # others that it maps, and along the rest. A flow fits what lies far out worst.
+    spread: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     # --- the data
     mirror: bool = True  # a mirrored face is a face: doubles the data
@@ -109,6 +112,12 @@ class Recipe:
             need(0 <= getattr(self, key) <= most, key, f"from 0 to {most}")
         for key in ("shift", "kl_weight", "critic", "checkpoint_minutes"):
             need(0 <= getattr(self, key) < 1e6, key, "from 0 to a million")
+        need(
+            len(self.spread) == 3 and all(0.1 <= part <= 10 for part in self.spread),
+            "spread",
+            "3 numbers from 0.1 to 10",
+        )
+        need(self.flow_layers > 0 or set(self.spread) == {1.0}, "spread", "1 each time when flow_layers is 0")
         need(0 < self.learning_rate <= 1, "learning_rate", "more than 0 and at most 1")
         need(1e-4 <= self.sigma_min <= 1, "sigma_min", "from 0.0001 to 1")
         need(0 < self.clip < math.inf, "clip", "more than 0 and finite")
@@ -190,9 +199,12 @@ def parse_overrides(pairs: typing.Iterable[str]) -> dict[str, Any]:
 
 def _coerce(value: Any, kind: Any, where: str) -> Any:
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)) or not all(type(item) is int for item in value):
-            raise UserError(f"{where} = {_shown(value)}: must be a list of whole numbers")
-        return tuple(value)
+        item_kind = typing.get_args(kind)[0]
+        what = {int: "whole numbers", float: "numbers"}[item_kind]
+        allowed = (int,) if item_kind is int else (int, float)
+        if not isinstance(value, (list, tuple)) or any(type(item) not in allowed for item in value):
+            raise UserError(f"{where} = {_shown(value)}: must be a list of {what}")
+        return tuple(_coerce(item, item_kind, where) for item in value)
     if kind is float and type(value) is int and abs(value) < 10**15:
         return float(value)
     if type(value) is kind:
