@@ -20,6 +20,10 @@ Serve = Callable[..., str]
 
 PATIENCE = 60  # seconds; the machines are shared
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+MOST_SHIFT = 0.005  # of a page's layout while it loads
+WATCH_SHIFT = """window.shift = 0;
+  new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shift += one.value; })
+    .observe({ type: 'layout-shift', buffered: true });"""
 UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
 
 

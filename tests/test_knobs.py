@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hand import Serve, Visit, open_page
+from hand import MOST_SHIFT, WATCH_SHIFT, Serve, Visit, open_page
 from morphing_faces import Session
 from morphing_faces.errors import UserError
 from morphing_faces.model import Attribute
@@ -67,7 +67,8 @@ def test_a_wrong_amount_or_name_is_refused_and_changes_nothing(session: Session,
 
 
 def test_all_knobs_are_one_stop_of_the_keyboard_and_their_locks_another(visit: Visit, serve: Serve) -> None:
-    hand = open_page(visit, serve("color"))
+    hand = open_page(visit, serve("color"), script=WATCH_SHIFT)
+    assert hand.page.evaluate("shift") <= MOST_SHIFT, "knobs and parts come without moving what is seen"
     names = hand.page.evaluate("Object.keys(morphingFaces.session.attributes)")
     assert hand["#knobs .knob"].count() == len(names) > 2
     assert hand.page.evaluate(STOPS) <= MOST_STOPS

@@ -82,6 +82,8 @@ new Keys(app, [
   { keys: "?, H", words: "this help", on: ["?", "h"], run: () => help.showModal() },
 ]);
 
+app.on("bundle", () => document.body.classList.add("known"));
+
 new Offline(app, store);
 
 /** For benchmarks and the curious. */
