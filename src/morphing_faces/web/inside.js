@@ -53,6 +53,8 @@ export class Inside {
   #showing = 0;
   /** The dimension whose marks are pointed at. @type {number | null} */
   #pointed = null;
+  /** Of the model that the words and the grain are of. @type {import("./worker.js").Manifest | null} */
+  #described = null;
   /** @type {Picture | null} */
   #x = null;
   /** @type {Price[]} */
@@ -102,7 +104,7 @@ export class Inside {
     app.on("bundle", () => {
       [this.#x, this.#prices, this.#priced] = [null, [], null];
       this.#choose("face");
-      this.#describe();
+      if (this.isOpen) this.#describe();
     });
     app.on("model", () => this.#ask());
     app.resting.add(() => this.#nextPrices());
@@ -176,7 +178,9 @@ export class Inside {
   }
 
   #ask() {
-    if (this.isOpen && this.app.ready) void this.#refresh();
+    if (!this.isOpen || !this.app.ready) return;
+    this.#describe();
+    void this.#refresh();
   }
 
   // --- from the picture on
@@ -353,9 +357,11 @@ export class Inside {
 
   // --- words
 
-  /** What depends on the model alone. */
+  /** What depends on the model alone: once for each, and not before it is looked at, for grain takes a while. */
   #describe() {
     const { manifest } = this.app;
+    if (manifest === this.#described) return;
+    this.#described = manifest;
     const { image_shape: imageShape, latent_size: latentSize, dimensions } = manifest;
     const [height, width, channels] = imageShape;
     const say = (/** @type {string} */ key, /** @type {string} */ words) =>

@@ -14,6 +14,7 @@ import { context, luma } from "./picture.js";
 
 /** Faces in a row and in a column. */
 const SIDE = 16;
+const FACES = SIDE * SIDE;
 /** Pixels of a face on the map. */
 const CELL = 48;
 /** Faces that are decoded at a time. */
@@ -33,8 +34,8 @@ export class FaceMap {
   #atlas = document.createElement("canvas");
   /** The same as they are laid out. */
   #ground = document.createElement("canvas");
-  /** @type {Float32Array<ArrayBuffer>[]} */
-  #faces = [];
+  /** @type {Float32Array<ArrayBuffer>[] | null} */
+  #known = null;
   /** @type {Float64Array[]} */
   #looks = [];
   /** How many are decoded. */
@@ -86,17 +87,25 @@ export class FaceMap {
     });
   }
 
+  /** The faces of the map: made when they are first asked for, which takes a while. */
+  get #faces() {
+    if (!this.#known) {
+      const { latentSize } = this.app.model;
+      const codes = normal(SEED, 0, FACES, latentSize);
+      this.#known = Array.from({ length: FACES }, (_, face) => codes.slice(face * latentSize, (face + 1) * latentSize));
+    }
+    return this.#known;
+  }
+
   #begin() {
-    const { latentSize } = this.app.model;
-    const codes = normal(SEED, 0, SIDE * SIDE, latentSize);
-    this.#faces = Array.from({ length: SIDE * SIDE }, (_, face) => codes.slice(face * latentSize, (face + 1) * latentSize));
+    this.#known = null;
     [this.#looks, this.#drawn, this.#arrangement, this.#byLooks] = [[], 0, null, null];
     context(this.#atlas).clearRect(0, 0, SIDE * CELL, SIDE * CELL);
   }
 
   /** The next few faces, when the person rests. @returns {(() => Promise<void>) | null} */
   #next() {
-    if (!this.app.ready || !this.isSeen() || this.#drawn >= this.#faces.length) return null;
+    if (!this.app.ready || !this.isSeen() || this.#drawn >= FACES) return null;
     return async () => {
       const { model } = this.app;
       const [height, width] = model.imageShape;
@@ -123,7 +132,7 @@ export class FaceMap {
   /** By what the faces are laid out: the two axes, or how they look, once all are there. */
   #plane() {
     const { model, session } = this.app;
-    const whole = this.#drawn >= this.#faces.length;
+    const whole = this.#drawn >= FACES;
     if (this.#layout.value === "looks" && whole) return (this.#byLooks ??= planeOfLooks(this.#faces, this.#looks));
     const [x, y] = session.axes;
     return planeOfAxes(model.latentSize, [model.dimensions[x], model.dimensions[y]]);
@@ -167,7 +176,7 @@ export class FaceMap {
     });
     this.#arrangement = { key, plane };
     const [x, y] = this.app.session.axes.map((axis) => this.dimensions.nameOf(axis));
-    const left = this.#faces.length - this.#drawn;
+    const left = FACES - this.#drawn;
     this.#note.textContent =
       this.#layout.value === "axes" ? `To the right more ${x}, upwards more ${y}.`
       : left ? `Faces are still being drawn: ${left} to go.`

@@ -5,6 +5,7 @@ import { Film, LONGEST, NAMES, formats } from "./film.js";
 import * as link from "./link.js";
 import { loop } from "./loop.js";
 import { shown } from "./picture.js";
+import { idle } from "./rest.js";
 
 /**
  * @typedef {import("./app.js").App} App
@@ -27,7 +28,7 @@ export class Recorder {
     this.app = app;
     this.stage = stage;
     this.#format.add(new Option(NAMES.gif, "gif")); // until it is known what else this browser writes
-    void formats().then((all) => this.#format.replaceChildren(...all.map((format) => new Option(NAMES[format], format))));
+    void idle().then(formats).then((all) => this.#format.replaceChildren(...all.map((format) => new Option(NAMES[format], format))));
     app.on("bundle", () => this.#film && this.toggle()); // pictures of another model have another shape
     app.on("picture", () => stage.view || this.#add()); // a photograph comes after its face
     stage.onShown = () => this.#add();

@@ -57,8 +57,8 @@ export class RestingWork {
   }
 }
 
-/** @returns {Promise<unknown>} */
-function idle() {
+/** Settles when the page has a moment, or half a second later. @returns {Promise<unknown>} */
+export function idle() {
   return new Promise((resolve) => {
     if ("requestIdleCallback" in window) window.requestIdleCallback(resolve, { timeout: 500 });
     else setTimeout(resolve, 16);
