@@ -89,9 +89,11 @@ class PartsDecoder(nn.Module):
         self.decoder, self.entry = model.decoder, Entry(latents)
 
     def forward(self, u: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Both through the flow together: its many small steps take as long for two as for one.
-        both = self.entry(torch.stack([u, shape], 1).flatten(0, 1)).unflatten(0, (-1, 2))
-        picture, appearance, field = self.decoder.parts(both[:, 0], both[:, 1])  # type: ignore[operator]
+        if self.entry.flow.layers:
+            # Both through the flow together: its many small steps take as long for two as for one.
+            both = self.entry(torch.stack([u, shape], 1).flatten(0, 1)).unflatten(0, (-1, 2))
+            u, shape = both[:, 0], both[:, 1]
+        picture, appearance, field = self.decoder.parts(u, shape)  # type: ignore[operator]
         return to_nhwc(picture), to_nhwc(appearance), field.permute(0, 2, 3, 1)
 
 
