@@ -23,7 +23,7 @@ from typing import Any
 
 import brotli
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from morphing_faces import bundle, server, site
@@ -72,11 +72,12 @@ DECODE = """async ([base, runs]) => {
 }"""
 
 
-def report(name: str, value: float, note: str = "") -> None:
-    limit, unit = LIMITS[name]
+def report(name: str, value: float, note: str = "", limits: dict[str, tuple[float, str]] = LIMITS) -> None:
+    limit, unit = limits[name]
     verdict = "met" if value <= limit else "MISSED"
     print(
-        f"{name:<37}{value:>8.3g} {unit:<14} limit {limit:g}, ratio {value / limit:.2f}, {verdict}  {note}", flush=True
+        f"{name:<37}{value:>8.3g} {unit:<14} limit {limit:.3g}, ratio {value / limit:.2f}, {verdict}  {note}",
+        flush=True,
     )
 
 
@@ -170,20 +171,32 @@ def memory(page: Page) -> float:
     return float(found) / 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of a benchmark of the page, with the bundle and the browser that each takes."""
     parser.add_argument("--bundle")
-    parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--chromium", default=shutil.which("chromium"))
     options = parser.parse_args()
     if not options.chromium:
         parser.error("no chromium in PATH: install it, or say where it is with --chromium")
+    return options
+
+
+def launched(playwright: Playwright, chromium: str, shown: Bundle) -> Browser:
+    """The browser; prints what is measured, and where."""
+    browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM.split())
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores{load}"
+    print(f"Chromium {browser.version}, bundle {shown.name}, {machine}")
+    return browser
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    options = parsed(parser)
     shown = [bundle.find(options.bundle)]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=options.chromium, args=CHROMIUM.split())
-        load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-        machine = f"{platform.machine()}, {os.cpu_count()} cores{load}"
-        print(f"Chromium {browser.version}, bundle {shown[0].name}, {machine}")
+        browser = launched(playwright, options.chromium, shown[0])
         measure(browser, shown, options.minutes)
         browser.close()
 

@@ -12,9 +12,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import shutil
 import statistics
 import tempfile
 import time
@@ -22,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 import morphing_faces as mf
 from morphing_faces import bundle, site
 from morphing_faces.pictures import to_uint8
-from page import CHROMIUM, WATCH, hover, opened, served
+from page import WATCH, hover, launched, opened, parsed, report, served
 
 LIMITS = {
     "10 Mbit/s: a face of the sheet": (3.0, "s"),
@@ -41,7 +38,7 @@ LIMITS = {
 RUNS = 5
 LINE = {"offline": False, "latency": 40, "downloadThroughput": 10e6 / 8, "uploadThroughput": 5e6 / 8}
 SLOWED = 4
-WINDOW = {"width": 1366, "height": 768}
+WINDOW: ViewportSize = {"width": 1366, "height": 768}
 PHOTOGRAPH = (4000, 3000)
 EYES = ((908.5, 689.0), (1139.5, 689.0))  # in the page's copy, at most 2048 pixels wide
 
@@ -81,17 +78,9 @@ FRAMES = """async ([base, width, height, eyes]) => {
 }"""
 
 
-def report(name: str, value: float, note: str = "") -> None:
-    limit, unit = LIMITS[name]
-    verdict = "met" if value <= limit else "MISSED"
-    print(
-        f"{name:<32}{value:>8.3g} {unit:<6} limit {limit:.3g}, ratio {value / limit:.2f}, {verdict}  {note}", flush=True
-    )
-
-
 def slow_line(browser: Browser, address: str) -> tuple[float, float]:
     """Seconds from the first byte to the first face under the hand, and to the first that the model draws."""
-    context = browser.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=WINDOW)
     page = context.new_page()
     page.add_init_script(WATCH)
     session = page.context.new_cdp_session(page)
@@ -113,7 +102,7 @@ def slow_line(browser: Browser, address: str) -> tuple[float, float]:
 
 def loading(browser: Browser, address: str) -> tuple[float, float]:
     """The longest task, in ms, and the layout shift of a page that loads on a quick line."""
-    context = browser.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=WINDOW)
     page = context.new_page()
     page.add_init_script(NOTE)
     opened(page, address)
@@ -125,7 +114,7 @@ def loading(browser: Browser, address: str) -> tuple[float, float]:
 
 def explained(browser: Browser, address: str) -> tuple[float, float, float]:
     """New faces a second while the mouse hovers: with the explanation closed, and open; and frames of the display."""
-    context = browser.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=WINDOW)
     page = opened(context.new_page(), address)
     closed, _, _ = hover(page, 8)
     page.click("#open-explain")
@@ -155,7 +144,7 @@ def photograph(model: mf.Model, path: Path) -> None:
 
 
 def portrait(page: Page, path: Path) -> float:
-    """Seconds from a photograph being handed over to the first portrait of it that has moved."""
+    """Seconds from a photograph being handed over to the first portrait of it."""
     began = time.perf_counter()
     page.set_input_files("#photo-file", path)
     page.click("#photo-use:not([disabled])", timeout=60_000)
@@ -167,38 +156,37 @@ def portrait(page: Page, path: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle")
-    parser.add_argument("--chromium", default=shutil.which("chromium"))
-    options = parser.parse_args()
-    if not options.chromium:
-        parser.error("no chromium in PATH: install it, or say where it is with --chromium")
+    options = parsed(parser)
     shown = [bundle.find(options.bundle)]
     model = mf.Model(shown[0])
     with sync_playwright() as playwright, served(shown) as (address, _), tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=options.chromium, args=CHROMIUM.split())
-        load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-        print(f"Chromium {browser.version}, bundle {shown[0].name}, {platform.machine()}, {os.cpu_count()} cores{load}")
+        browser = launched(playwright, options.chromium, shown[0])
         loading(browser, address)  # makes the server's own copies
         lines = [slow_line(browser, address) for _ in range(3)]
         for name, times in zip(("10 Mbit/s: a face of the sheet", "10 Mbit/s: a face of the model"), zip(*lines, strict=True), strict=True):  # fmt: skip
-            report(name, statistics.median(times), "(median of 3)")
+            report(name, statistics.median(times), "(median of 3)", LIMITS)
         found = [loading(browser, address) for _ in range(RUNS)]
-        report("longest task while loading", statistics.median(longest for longest, _ in found), f"(median of {RUNS})")
-        report("layout shift", max(shift for _, shift in found), f"(most of {RUNS})")
+        report(
+            "longest task while loading",
+            statistics.median(longest for longest, _ in found),
+            f"(median of {RUNS})",
+            LIMITS,
+        )
+        report("layout shift", max(shift for _, shift in found), f"(most of {RUNS})", LIMITS)
         closed, with_it, display = explained(browser, address)
         rates = f"({closed:.0f} a second closed, {with_it:.0f} open, the display {display:.0f})"
-        report("closed, of faces with it open", closed / with_it, rates)
+        report("closed, of faces with it open", closed / with_it, rates, LIMITS)
         if model.has_shape:
             path = Path(folder) / "photograph.jpg"
             photograph(model, path)
-            page = opened(browser.new_context(viewport=WINDOW).new_page(), address)  # type: ignore[arg-type]
+            page = opened(browser.new_context(viewport=WINDOW).new_page(), address)
             waits = [portrait(page, path) for _ in range(RUNS)]
             note = f"(median of {RUNS - 1}; {waits[0]:.2f} s the first time, with the encoder's loading)"
-            report("photograph to portrait", statistics.median(waits[1:]), note)
+            report("photograph to portrait", statistics.median(waits[1:]), note, LIMITS)
             page.goto(f"{address}how-it-works.html")
             frames = page.evaluate(FRAMES, [f"bundles/{site.folder_names(shown)[0]}", 2048, 1536, EYES])
             note = f"(its way {frames['move']:.1f}, its drawing {frames['draw']:.1f}; shader: {frames['shader']})"
-            report("a frame of the portrait", frames["move"] + frames["draw"], note)
+            report("a frame of the portrait", frames["move"] + frames["draw"], note, LIMITS)
         browser.close()
 
 

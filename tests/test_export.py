@@ -386,11 +386,11 @@ def test_shapes_must_be_as_many_as_faces(shaped: mf.Model) -> None:
 
 
 def test_a_bundle_with_a_flow_draws_and_encodes_as_the_run_does(flow_export: Path, data: Dataset) -> None:
-    network = load_run(flow_export / "run", data.image_shape)[0]
+    network, recipe, _ = load_run(flow_export / "run", data.image_shape)
     posterior = encode_all(network, data.images, data.training, mirror=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_space, "STEPS", 60)
-        own = find_latents(network, fit(posterior, network, 3, 0), 128, 0, (0.9, 1.1, 1.5))
+        own = find_latents(network, fit(posterior, network, 3, 0), 128, 0, recipe.spread)
     model = mf.load(flow_export / "bundle")
     z, pictures = model.sample(20, seed=3), data.images[:20]
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from . import faces, follow, grab
 from .align import EYES_AT, Eyes, Frame, cut
 from .errors import UserError
 from .files import atomic_write, output_file
-from .pictures import WRITTEN, read_picture, save_picture
+from .metrics import psnr
+from .pictures import WRITTEN, read_picture, save_picture, to_uint8
 from .rules import CUT_OUT, FACE_RADII, IN_FRAME, PART_OF_WAY, TURNED, UNLIKE, say
 from .session import Session
 
@@ -86,14 +86,13 @@ def likeness(model: Model, pictures: np.ndarray) -> np.ndarray:
 
 
 def resemblance(drawn: np.ndarray, picture: np.ndarray) -> float:
-    """PSNR in dB of a drawn face against a picture, both (height, width, channels) in [0, 1], where the frame has the face."""
+    """PSNR in dB of a drawn face against a picture, both uint8 (height, width, channels), where the frame has the face."""
     height, width = picture.shape[:2]
     down, across = (
         ((np.arange(n) + 0.5) / n - 0.5) / r for n, r in zip((height, width), FACE_RADII[::-1], strict=True)
     )
     inside = np.square(down)[:, None] + np.square(across) < 1
-    error = float(np.square(drawn[inside] - picture[inside]).mean())
-    return -10 * math.log10(max(error, 1e-10))
+    return float(psnr(drawn[inside][None], picture[inside][None])[0])
 
 
 class Photograph:
@@ -115,7 +114,7 @@ class Photograph:
         self.z0 = likeness(model, face[None])[0]
         self._own = model.parts(self.z0)
         self._turn = grab.turned(self._own.field, model.mean_landmarks, height)
-        self._resemblance = resemblance(model.decode(self.z0)[0], face.astype(np.float32) / 255)
+        self._resemblance = resemblance(to_uint8(model.decode(self.z0))[0], face)
 
     @property
     def hard(self) -> str:

@@ -284,7 +284,7 @@ def find_latents(model: VAE, flow: Flow, probes: int, seed: int, spread: Sequenc
     ``spread`` is how far it goes along the flow's visible coordinates, the others that it maps, and the rest.
     """
     size = model.latent_size
-    visible, mapped = min(visible_of(flow.mapped), size), flow.mapped
+    visible, mapped = visible_of(flow.mapped), flow.mapped
     far = torch.tensor(spread, dtype=torch.float64).repeat_interleave(
         torch.tensor([visible, mapped - visible, size - mapped])
     )
