@@ -101,6 +101,15 @@ class Hand:
     def says(self, words: str, where: str = "#message") -> None:
         until(lambda: words in self[where].inner_text(), f"{where} says {words!r}, not {self[where].inner_text()!r}")
 
+    def reads(self, words: str, where: str) -> None:
+        """What it says, word for word: the page writes in the next frame, which a busy machine lets wait."""
+        until(lambda: self[where].inner_text() == words, f"{where} reads {words!r}, not {self[where].inner_text()!r}")
+
+    def carries(self, attribute: str, value: str, where: str) -> None:
+        """Its attribute has this value, or gets it within the next frames."""
+        read = self[where].get_attribute
+        until(lambda: read(attribute) == value, f"{attribute} of {where} is {value!r}, not {read(attribute)!r}")
+
     def shown(self) -> str:
         """The pixels on the screen."""
         self.at_rest()

@@ -52,7 +52,7 @@ def choose(hand: Hand, kind: str) -> None:
 
 def record(hand: Hand) -> tuple[str, bytes]:
     hand.click("#record")
-    assert hand["#record"].inner_text() == "Stop"
+    hand.reads("Stop", "#record")
     assert hand["#film-format"].is_disabled()
     for k in range(8):
         hand.hover(k / 8, -k / 8)

@@ -244,7 +244,7 @@ def test_the_button_shows_and_hides_them_with_reduced_motion_too(visit: Visit, s
     z = hand.z
     hand.click("#grab")
     hand[".handles.ready"].wait_for()
-    assert hand["#grab"].get_attribute("aria-pressed") == "true"
+    hand.carries("aria-pressed", "true", "#grab")
     drag(hand, "lip-lower", 0, 0.8)
     until(lambda: changed(hand, z), "the face moves")
     settled(hand)

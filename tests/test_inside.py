@@ -78,7 +78,7 @@ def test_codes_and_their_price_are_pythons_and_marks_tell_their_name(hand: Hand,
     assert found[1] == hand.page.evaluate("document.querySelector('#dimensions li:nth-child(29)') && 'Dimension 28'")
     assert float(found[2].replace("−", "-")) == pytest.approx(q.mean[0, last], abs=0.06)
     assert float(found[3]) == pytest.approx(q.std[0, last], rel=0.1)
-    assert found[1] in hand["#inside-readout"].inner_text()
+    hand.says(found[1], "#inside-readout")
 
     hand.click("#tab-price")
     wait_for_plot(hand, "inside-kl")
@@ -121,7 +121,7 @@ def test_five_samples_differ_by_the_noise_and_can_become_the_face(hand: Hand) ->
     assert pixels(hand, "#step-sample .spread canvas").max() == 0
     hand.slide("#noise", 3)
     until(lambda: spread() > 3, "at 3 sigma they differ")
-    assert hand["#noise-value"].inner_text() == "3.0 σ"
+    hand.reads("3.0 σ", "#noise-value")
     before = draws(hand, "sample")
     hand.click("#new-noise")
     until(lambda: np.abs(draws(hand, "sample") - before).max() > 3, "other noise gives other draws")
@@ -167,10 +167,10 @@ def test_a_demonstration_moves_the_live_figure_and_ends(hand: Hand) -> None:
     open_step(hand, "sample")
     hand["#noise-value"].wait_for()
     hand.click("#inside-show")
-    assert hand["#inside-show"].get_attribute("aria-pressed") == "true"
+    hand.carries("aria-pressed", "true", "#inside-show")
     until(lambda: float(hand["#noise"].input_value()) > 1.2, "the noise grows")
     hand.click("#inside-show")
-    assert hand["#inside-show"].get_attribute("aria-pressed") == "false"
+    hand.carries("aria-pressed", "false", "#inside-show")
     hand.click("#tab-encoder")
     z = hand.z
     hand.click("#inside-show")
@@ -203,7 +203,7 @@ def test_an_encoder_that_does_not_come_is_told_and_tried_again(visit: Visit, add
     hand.click("#inside-retry")
     wait_for_plot(hand, "inside-codes")
     assert not hand["#inside-retry"].is_visible()
-    assert hand["#inside-state"].inner_text() == ""
+    hand.reads("", "#inside-state")
 
 
 def test_an_encoder_that_stops_coming_is_told_and_tried_again(visit: Visit, address: str) -> None:
@@ -218,7 +218,7 @@ def test_an_encoder_that_stops_coming_is_told_and_tried_again(visit: Visit, addr
     hand.page.unroute("**/encoder.onnx*")
     hand.click("#inside-retry")
     wait_for_plot(hand, "inside-codes")
-    assert hand["#inside-state"].inner_text() == ""
+    hand.reads("", "#inside-state")
 
 
 def test_nothing_is_encoded_while_it_is_closed(hand: Hand) -> None:

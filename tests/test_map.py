@@ -85,7 +85,7 @@ def test_moving_on_the_map_moves_the_two_coordinates_and_the_drag_is_undone_as_o
     normal = NormalDist()
     assert hand.z[:2] == pytest.approx([normal.inv_cdf(0.75), normal.inv_cdf(0.9)], abs=0.02)
     assert hand.z[2:] == pytest.approx(before[2:], abs=1e-6)
-    assert "+0.67" in hand["#inside-readout"].inner_text()
+    hand.says("+0.67", "#inside-readout")
     hand.click("#undo")
     assert np.array_equal(hand.z, before)
     hand["#map"].focus()

@@ -44,7 +44,7 @@ def test_it_opens_on_the_first_face_of_the_seed_as_python_does(hand: Hand, tiny_
     model = mf.load(tiny_bundle)
     np.testing.assert_allclose(hand.z, model.sample(1, FIRST_SEED)[0], atol=1e-6)
     assert hand["#seed"].input_value() == str(FIRST_SEED)
-    assert "WebAssembly" in hand["#engine"].inner_text()
+    hand.says("WebAssembly", "#engine")
 
 
 def test_a_missing_model_is_told_with_the_remedy(visit: Visit, address: str) -> None:
@@ -53,7 +53,7 @@ def test_a_missing_model_is_told_with_the_remedy(visit: Visit, address: str) -> 
     page.goto(address)
     hand = Hand(page)
     hand["body[data-state=failed]"].wait_for()
-    assert "decoder.onnx" in hand["#failure"].inner_text()
+    hand.says("decoder.onnx", "#failure")
     assert hand["#retry"].is_visible()
     page.unroute("**/decoder.onnx*")
     page.click("#retry")
@@ -72,7 +72,7 @@ def test_an_old_browser_is_told(visit: Visit, address: str) -> None:
     page = visit(address, script="delete window.WebAssembly", allow=("WebAssembly",))
     hand = Hand(page)
     hand["body[data-state=failed]"].wait_for()
-    assert "current Chrome, Edge, Firefox or Safari" in hand["#failure"].inner_text()
+    hand.says("current Chrome, Edge, Firefox or Safari", "#failure")
 
 
 def test_without_javascript_it_says_what_is_needed(visit: Visit, address: str) -> None:
@@ -102,7 +102,7 @@ def test_it_runs_on_one_thread_from_a_plain_file_server(visit: Visit, tiny_bundl
         assert port
         hand = open_page(visit, f"http://127.0.0.1:{port[1]}/")
         assert hand.page.evaluate("crossOriginIsolated") is False
-        assert "1 thread." in hand["#engine"].inner_text()
+        hand.says("1 thread.", "#engine")
     finally:
         server.kill()
         server.wait()
@@ -149,14 +149,14 @@ def test_the_wheel_scrolls_and_the_slider_sets_the_range(hand: Hand) -> None:
     hand.page.set_viewport_size({"width": 1280, "height": 720})
     hand.slide("#range", 2)
     assert hand.state("range") == 2
-    assert hand["#range-value"].inner_text() == "±2.00"
+    hand.reads("±2.00", "#range-value")
     hand.hover(0.5, -0.5)
     assert hand.z[:2] == pytest.approx([1, -1], abs=0.02)
 
 
 def test_on_a_phone_dragging_moves_a_tap_holds_and_the_face_stays_in_view(visit: Visit, address: str) -> None:
     hand = open_page(visit, address, **PHONE)
-    assert "Drag over it" in hand[".what"].inner_text()
+    hand.says("Drag over it", ".what")
     x, y = centre(hand["#face"])
     finger = hand.page.context.new_cdp_session(hand.page)
 
@@ -196,7 +196,7 @@ def test_every_dimension_has_a_slider_its_share_and_its_faces(hand: Hand, tiny_b
     assert hand["#dimensions li"].count() == len(model.dimensions)
     share = model.bundle.manifest["dimensions"][0]["share"]
     hand.open_row(0)
-    assert hand[f"{row(0)} .share"].inner_text() == f"{share:.1%}"
+    hand.reads(f"{share:.1%}", f"{row(0)} .share")
     z = hand.z
     z[0] = 2
     expected = Image.fromarray(to_uint8(model.decode(z))[0, :, :, 0]).resize((56, 56), Image.Resampling.BICUBIC)
@@ -241,7 +241,7 @@ def test_two_dimensions_are_put_on_the_axes_and_what_was_set_stays(hand: Hand) -
     assert [hand.z[3], hand.z[5]] == pytest.approx([0.3, 0.1], abs=0.01)
     hand.click(f"{row(5)} .pick-x")
     assert hand.state("axes") == [5, 3], "a dimension on the other axis changes places"
-    assert hand[f"{row(5)} .pick-x"].get_attribute("aria-pressed") == "true"
+    hand.carries("aria-pressed", "true", f"{row(5)} .pick-x")
 
 
 def test_a_locked_dimension_is_left_alone(hand: Hand) -> None:
@@ -271,11 +271,11 @@ def test_a_locked_dimension_is_left_alone(hand: Hand) -> None:
 
 def test_a_name_shows_on_the_axis_and_stays(hand: Hand) -> None:
     hand.name_row(0, "Light")
-    until(lambda: "Light" in hand["#axis-x"].inner_text(), "the axis has the name")
+    hand.says("Light", "#axis-x")
     hand.page.reload()
     hand["body[data-state=ready]"].wait_for()
-    assert hand[f"{row(0)} .words"].inner_text() == "Light"
-    assert hand[f"{row(1)} .words"].inner_text() == "Dimension 1"
+    hand.reads("Light", f"{row(0)} .words")
+    hand.reads("Dimension 1", f"{row(1)} .words")
 
 
 # --- the tools
@@ -286,13 +286,13 @@ def test_random_faces_undo_redo_and_reset(hand: Hand, tiny_bundle: Path) -> None
     hand.click("#random")
     hand.click("#random")
     np.testing.assert_allclose(hand.z, faces[2], atol=1e-6)
-    assert hand["#face-number"].inner_text() == "face 2"
+    hand.reads("face 2", "#face-number")
     hand.click("#undo")
     np.testing.assert_allclose(hand.z, faces[1], atol=1e-6)
     hand.says("face 1", "#face-number")
     hand.click("#redo")
     np.testing.assert_allclose(hand.z, faces[2], atol=1e-6)
-    assert hand["#redo"].get_attribute("aria-disabled") == "true"
+    hand.carries("aria-disabled", "true", "#redo")
     hand.put(0.5, 0.5)
     hand.says("face 2, 2 moved", "#face-number")
     hand.click("#reset")
@@ -321,7 +321,7 @@ def test_a_walk_moves_until_it_is_stopped_and_is_undone_as_one(hand: Hand) -> No
     before = hand.z
     hand.click("#walk")
     until(lambda: hand.page.evaluate("morphingFaces.stats.frames") > 5, "the face walks")
-    assert hand["#walk"].inner_text() == "Stop"
+    hand.reads("Stop", "#walk")
     hand.click("#walk")
     stopped = hand.z
     assert (stopped != before).any()
@@ -357,9 +357,9 @@ def test_keys_do_what_the_buttons_do(hand: Hand, tiny_bundle: Path) -> None:
     hand.press("[")
     assert hand.state("range") == 1
     hand.press("w")
-    assert hand["#walk"].get_attribute("aria-pressed") == "true"
+    hand.carries("aria-pressed", "true", "#walk")
     hand.press("Escape")
-    assert hand["#walk"].get_attribute("aria-pressed") == "false"
+    hand.carries("aria-pressed", "false", "#walk")
     hand.press("0")
     assert not hand.z.any()
     hand.press("b")
@@ -428,9 +428,9 @@ def test_a_link_brings_back_exactly_this_face(visit: Visit, address: str) -> Non
     assert np.array_equal(other.z, z)
     assert other.decoded() == picture
     assert [other.state(key) for key in ("axes", "range", "frozen", "seed")] == [[3, 1], 1.5, True, FIRST_SEED]
-    assert other["#undo"].get_attribute("aria-disabled") == "true"
+    other.carries("aria-disabled", "true", "#undo")
     other.click("#random")
-    assert other["#face-number"].inner_text() == "face 2", "the seed goes on after the linked face"
+    other.reads("face 2", "#face-number")
 
     other.page.evaluate("history.replaceState(null, '', '#'); morphingFaces.session.set(Array(32).fill(0.123))")
     other.press("l")
@@ -542,7 +542,7 @@ def test_all_favourites_mix_by_their_weights_as_in_python(hand: Hand) -> None:
     hand.slide(weight(3), 0.25)
     np.testing.assert_allclose(hand.z, morph.mean(faces, [0.5, 1, 0.25]), atol=1e-5)
     assert hand["#favourites .part"].all_inner_texts() == ["29%", "57%", "14%"]
-    assert hand[weight(2)].get_attribute("aria-valuetext") == "1.00, 57% of the mix"
+    hand.carries("aria-valuetext", "1.00, 57% of the mix", weight(2))
     hand.click("#favour")  # the mix itself: it does not change what it is of
     assert hand["#favourites .part"].all_inner_texts() == ["29%", "57%", "14%", "0%"]
     for _ in range(2):
@@ -620,7 +620,7 @@ def test_storage_that_is_full_or_forbidden_is_told_and_memory_serves(
     assert hand["#favourites li"].count() == 1
     hand.name_row(0, "Light")
     hand.says("Names last until you close this page")
-    assert "Light" in hand["#axis-x"].inner_text()
+    hand.says("Light", "#axis-x")
     hand.click("#theme")
 
 
@@ -632,7 +632,7 @@ def test_rubbish_in_the_storage_does_no_harm(visit: Visit, address: str) -> None
     }"""
     hand = open_page(visit, address, script=rubbish)
     assert hand["#favourites li"].count() == 1
-    assert hand[f"{row(1)} .words"].inner_text() == "Pose"
+    hand.reads("Pose", f"{row(1)} .words")
 
 
 # --- the photograph
@@ -665,7 +665,7 @@ def test_a_picture_in_the_frame_is_encoded_as_python_does(hand: Hand, tiny_bundl
     model = mf.load(tiny_bundle)
     face = drawn_face().resize((16, 16), Image.Resampling.BOX)
     hand.click("#open-photo")
-    assert "Nothing leaves your browser" in hand["#photo"].inner_text()
+    hand.says("Nothing leaves your browser", "#photo")
     pick(hand, picture_file(face))
     hand["#photo-use:not([disabled])"].wait_for()
     before = hand.z
@@ -773,7 +773,7 @@ def test_damaged_photographs_are_told_in_one_line(hand: Hand) -> None:
         assert "\n" not in said
     pick(hand, png)
     hand["#photo-use:not([disabled])"].wait_for()
-    assert hand["#photo-message"].inner_text() == ""
+    hand.reads("", "#photo-message")
 
 
 def test_the_eyes_are_found_and_other_faces_can_be_chosen(hand: Hand, color_faces: np.ndarray) -> None:
@@ -797,7 +797,7 @@ def test_the_eyes_are_found_and_other_faces_can_be_chosen(hand: Hand, color_face
     assert hand["#photo-faces button"].count() == 2
     hand.click("#photo-faces button:nth-child(2)")
     until(lambda: off(eyes[1]) < 0.15, "the dots go to the other face")
-    assert hand["#photo-faces button:nth-child(2)"].get_attribute("aria-pressed") == "true"
+    hand.carries("aria-pressed", "true", "#photo-faces button:nth-child(2)")
 
 
 def test_a_photograph_of_12000_pixels_is_made_small(hand: Hand) -> None:
@@ -856,7 +856,7 @@ def test_how_it_works_is_the_same_text_and_the_link_leads_there(hand: Hand, visi
     script = Path(__file__).parents[1] / "scripts" / "how_it_works.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert hand["#inside a"].get_attribute("href") == "how-it-works.html"
+    hand.carries("href", "how-it-works.html", "#inside a")
     page = visit(address + "how-it-works.html")
     assert page.title().startswith("How it works")
     assert page.locator("math").count() > 50
@@ -879,11 +879,11 @@ def test_another_model_keeps_the_page_and_has_its_own_names_and_favourites(hand:
     hand.at_rest()
     assert hand["#favourites li"].count() == 0
     assert hand[f"{row(0)} .words"].inner_text() != "Light"
-    assert "of 400" in hand["#dimensions-note"].inner_text()
+    hand.says("of 400", "#dimensions-note")
     hand["#bundle"].select_option("tiny")
     until(lambda: hand.page.evaluate("morphingFaces.session?.z.length") == 32, "the first model is back")
     assert hand["#favourites li"].count() == 1
-    assert hand[f"{row(0)} .words"].inner_text() == "Light"
+    hand.reads("Light", f"{row(0)} .words")
 
 
 def test_dark_and_light_follow_the_system_or_the_button_and_can_be_read(visit: Visit, address: str) -> None:
@@ -940,6 +940,6 @@ def test_nothing_is_asked_of_another_host(visit: Visit, address: str) -> None:
     hand["body[data-state=ready]"].wait_for()
     hand.click("#open-explain")
     hand.click("#tab-price")
-    until(lambda: "through all 32" in hand["#inside-kl-text"].inner_text(), "the encoder is there")
+    hand.says("through all 32", "#inside-kl-text")
     assert asked
     assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []

@@ -102,19 +102,19 @@ def test_nothing_moves_a_locked_dimension(hand: Hand) -> None:
 
 def test_a_walk_while_held_says_what_a_click_does(hand: Hand) -> None:
     hand.click("#freeze")
-    assert hand["#held"].inner_text() == "Held. Click to release."
+    hand.reads("Held. Click to release.", "#held")
     hand.click("#walk")
-    until(lambda: "Click to stop" in hand["#held"].inner_text(), "the badge tells of the click")
+    hand.says("Click to stop", "#held")
     hand.page.mouse.click(*centre(hand["#face"]))
     until(lambda: hand.page.evaluate("morphingFaces.moving") is None, "a click stops it")
     assert hand.state("frozen") is True
-    assert hand["#held"].inner_text() == "Held. Click to release."
+    hand.reads("Held. Click to release.", "#held")
 
 
 def test_a_glide_goes_on_from_face_to_face_and_is_undone_as_one(hand: Hand) -> None:
     before = hand.z
     hand.press("m")
-    assert hand["#glide"].inner_text() == "Stop"
+    hand.reads("Stop", "#glide")
     until(lambda: (np.abs(hand.z - before) > 0.2).sum() > 10, "all of the face moves")
     hand.press("m")
     stopped = hand.z
@@ -253,7 +253,7 @@ def test_two_locks_keep_the_shape_or_the_appearance(visit: Visit, serve: Serve, 
     hand = open_page(visit, serve(shaped_bundle))
     first = hand.z
     hand.click("#lock-shape")
-    assert hand["#lock-shape"].get_attribute("aria-pressed") == "true"
+    hand.carries("aria-pressed", "true", "#lock-shape")
     before = hand.shown()
     hand.click("#random")
     second = hand.z
@@ -289,7 +289,7 @@ def test_two_locks_keep_the_shape_or_the_appearance(visit: Visit, serve: Serve, 
     hand.page.close()
     other = open_page(visit, address)
     assert other.page.evaluate(points) == expected
-    assert other["#lock-appearance"].get_attribute("aria-pressed") == "true"
+    other.carries("aria-pressed", "true", "#lock-appearance")
 
 
 def test_a_model_without_shape_has_no_locks(hand: Hand) -> None:
