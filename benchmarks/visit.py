@@ -26,6 +26,7 @@ from morphing_faces import bundle, site
 from morphing_faces.pictures import to_uint8
 from page import WATCH, hover, launched, opened, parsed, report, served
 
+LOOKING = 2.0  # seconds that a person looks for a photograph, at least; what it needs is loaded meanwhile
 LIMITS = {
     "10 Mbit/s: a face of the sheet": (3.0, "s"),
     "10 Mbit/s: a face of the model": (14.0, "s"),
@@ -180,9 +181,11 @@ def main() -> None:
             path = Path(folder) / "photograph.jpg"
             photograph(model, path)
             page = opened(browser.new_context(viewport=WINDOW).new_page(), address)
+            page.click("#open-photo")
+            page.wait_for_timeout(1000 * LOOKING)
             waits = [portrait(page, path) for _ in range(RUNS)]
-            note = f"(median of {RUNS - 1}; {waits[0]:.2f} s the first time, with the encoder's loading)"
-            report("photograph to portrait", statistics.median(waits[1:]), note, LIMITS)
+            note = f"(median of {RUNS}; {waits[0]:.2f} s the first time, {LOOKING:g} s after the dialog was opened)"
+            report("photograph to portrait", statistics.median(waits), note, LIMITS)
             page.goto(f"{address}how-it-works.html")
             frames = page.evaluate(FRAMES, [f"bundles/{site.folder_names(shown)[0]}", 2048, 1536, EYES])
             note = f"(its way {frames['move']:.1f}, its drawing {frames['draw']:.1f}; shader: {frames['shader']})"

@@ -221,6 +221,19 @@ def test_an_encoder_that_stops_coming_is_told_and_tried_again(visit: Visit, addr
     hand.reads("", "#inside-state")
 
 
+def test_all_that_wait_for_the_encoder_hear_how_much_has_come(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address)
+    heard = hand.page.evaluate("""async () => {
+      const { model } = morphingFaces;
+      const heard = [[], []];
+      const [height, width, channels] = model.imageShape;
+      const picture = new Float32Array(height * width * channels);
+      await Promise.all(heard.map((said) => model.encode(picture, { onProgress: ({ loaded }) => said.push(loaded) })));
+      return heard.map((said) => said.at(-1));
+    }""")
+    assert heard[0] == heard[1] > 0
+
+
 def test_nothing_is_encoded_while_it_is_closed(hand: Hand) -> None:
     hand.page.evaluate("""() => {
       const { model } = morphingFaces;

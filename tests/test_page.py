@@ -776,6 +776,20 @@ def test_damaged_photographs_are_told_in_one_line(hand: Hand) -> None:
     hand.reads("", "#photo-message")
 
 
+def test_what_a_photograph_needs_comes_while_the_person_looks_for_one(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address)
+    asked: list[str] = []
+    hand.page.on("request", lambda request: asked.extend(re.findall(r"(\w+\.onnx)", request.url)))
+    hand.page.dispatch_event("body", "dragenter")
+    assert not asked, "something else than a file is dragged over the page"
+    hand.click("#open-photo")
+    until(lambda: hand.page.evaluate("1") and len(asked) > 1, "the networks are asked for")
+    hand.page.keyboard.press("Escape")
+    hand.click("#open-photo")
+    hand.page.evaluate("morphingFaces.model.expectPhotograph()")
+    assert sorted(asked) == ["encoder.onnx", "finder.onnx"], "once is enough"
+
+
 def test_the_eyes_are_found_and_other_faces_can_be_chosen(hand: Hand, color_faces: np.ndarray) -> None:
     scene = background(1200, 800)
     eyes = [paste(scene, color_faces[1], 350, 300, 150, 14), paste(scene, color_faces[4], 850, 330, 90, -6)]

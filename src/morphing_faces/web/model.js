@@ -25,6 +25,8 @@ const QUICK = 8;
 const PATIENCE = 100;
 const STALLED = `Nothing has come for ${STALL / 1000} seconds. Check the connection and try again.`;
 const TIMED_RUNS = 9;
+/** Pixels of the side of a picture with which the network that finds faces is started. */
+const SMALL = 64;
 const WARM_RUNS = 3; // the first decodes compile shaders
 
 /** A worker made before it was known which bundle it is for. @type {Engine | undefined} */
@@ -350,6 +352,21 @@ export class Model {
    */
   find(pictures, shape, { onProgress = this.#onProgress } = {}) {
     return this.#enqueue(() => this.#ask({ verb: "find", pictures, shape }, onProgress));
+  }
+
+  /**
+   * Load and start what a photograph needs, before there is one: the encoder and the network that finds faces. What goes
+   * wrong is said when they are used.
+   */
+  async expectPhotograph() {
+    const [height, width, channels] = this.imageShape;
+    const onProgress = () => undefined;
+    try {
+      await this.find(new Float32Array(SMALL * SMALL * 3), [1, SMALL, SMALL, 3], { onProgress });
+      await this.encode(new Float32Array(height * width * channels), { onProgress });
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+    }
   }
 
   /** Stop the worker. What waits is rejected with an AbortError. */

@@ -42,6 +42,8 @@ export class PhotoDialog {
   #placed = false;
   /** What there is to say of the face when it is encoded. */
   #note = "";
+  /** The model that has been told that a photograph may come. @type {import("./model.js").Model | null} */
+  #expecting = null;
   /** Counts photographs: what was begun for one before is dropped. */
   #shown = 0;
   /** What the model makes of the frame as it is now. @type {Encoded | null} */
@@ -74,13 +76,24 @@ export class PhotoDialog {
     });
     document.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
     document.addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
+    document.addEventListener("dragenter", ({ dataTransfer }) => dataTransfer?.types.includes("Files") && this.#expect());
     document.addEventListener("dragover", (event) => {
       if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
     });
   }
 
   open() {
-    if (this.app.ready && !this.#dialog.open) this.#dialog.showModal();
+    if (!this.app.ready || this.#dialog.open) return;
+    this.#dialog.showModal();
+    this.#expect();
+  }
+
+  /** Load and start what a photograph needs while the person still looks for one; once for each model. */
+  #expect() {
+    const { model, ready } = this.app;
+    if (!ready || model === this.#expecting) return;
+    this.#expecting = model;
+    void model.expectPhotograph();
   }
 
   /**

@@ -72,6 +72,8 @@ let shaper;
 let finder;
 /** What the encoder is made of, until it is made. @type {Promise<Uint8Array<ArrayBuffer>> | undefined} */
 let encoderFile;
+/** Those who wait for it and are told how much has come. @type {Set<(progress: Progress) => void>} */
+const encoderReports = new Set();
 /** @type {Manifest | undefined} */
 let manifest;
 let base = "";
@@ -346,7 +348,10 @@ function fetchEncoder(report) {
   if (encoder) return Promise.resolve(new Uint8Array());
   const entry = described().files["encoder.onnx"];
   if (!entry) return Promise.reject(new Failure("This model has no encoder, so it cannot read a picture. Choose another model."));
-  encoderFile ??= new Downloads(report).download(bundleFile("encoder.onnx"), entry, "the encoder");
+  encoderReports.add(report);
+  encoderFile ??= new Downloads((progress) => encoderReports.forEach((tell) => tell(progress)))
+    .download(bundleFile("encoder.onnx"), entry, "the encoder")
+    .finally(() => encoderReports.clear());
   encoderFile.catch(() => (encoderFile = undefined));
   return encoderFile;
 }
