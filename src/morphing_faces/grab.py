@@ -54,6 +54,7 @@ UNIT = 128  # lengths in the rules are in parts of 1/128 of the side
 HALVINGS = 3  # of a step that would fold the picture, or lead away
 WORSE = 1.05  # a step whose whole is worse by more leads away; J is that of the start, so small steps back do not
 NEWTON_NEAR = 3  # steps at most by which places are found that are about known
+_MEANS = np.array([np.bincount(points, minlength=68) / len(points) for points in HANDLES.values()])  # of landmarks
 
 
 def check_handle(name: object) -> str:
@@ -65,7 +66,8 @@ def check_handle(name: object) -> str:
 
 def middles(landmarks: np.ndarray) -> np.ndarray:
     """The mean frame's landmarks (68, 2) -> the handles there, (22, 2), in the order of ``NAMES``."""
-    return np.stack([np.asarray(landmarks, np.float64)[points].mean(0) for points in HANDLES.values()])
+    means: np.ndarray = _MEANS @ np.asarray(landmarks, np.float64)
+    return means
 
 
 def places(field: np.ndarray, landmarks: np.ndarray, side: int, near: np.ndarray | None = None) -> np.ndarray:
