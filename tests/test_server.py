@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -111,6 +112,29 @@ def test_only_addresses_that_change_with_their_content_are_kept_for_ever(address
         ("/bundles/classic/decoder.onnx?sha256=876a67", "public, max-age=31536000, immutable"),
     ):
         assert ask(address, path)[1]["cache-control"] == policy
+
+
+def test_a_network_is_compressed_once_the_first_visitor_has_it(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    server._smaller.cache_clear()
+    path, whole = "/bundles/color/decoder.onnx", (bundle.find("color").folder / "decoder.onnx").read_bytes()
+    address = serve("color")
+    status, headers, body = ask(address, path, Accept_Encoding="gzip, br")
+    assert (status, body, headers["vary"]) == (200, whole, "Accept-Encoding")
+    assert "content-encoding" not in headers
+    tags = {headers["etag"]}
+    end = time.monotonic() + 60
+    while "content-encoding" not in headers and time.monotonic() < end:
+        time.sleep(0.1)
+        _, headers, body = ask(address, path, Accept_Encoding="gzip, br")
+    assert headers["content-encoding"] == "br"
+    assert brotli.decompress(body) == whole
+    assert len(body) < 0.7 * len(whole), "the weights are rounded to steps"
+    tags.add(headers["etag"])
+    assert len(tags) == 2
+    assert ask(address, path, Accept_Encoding="br", If_None_Match=headers["etag"])[0] == 304
+    assert ask(address, path)[2] == whole, "who does not take Brotli gets it as it is"
+    assert ask(address, path, Accept_Encoding="br", Range="bytes=5-9")[::2] == (206, whole[5:10])
 
 
 def test_a_network_comes_in_ranges_and_head_has_no_body(address: str) -> None:

@@ -11,7 +11,9 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from types import FrameType
 
 import brotli
@@ -31,6 +33,7 @@ from .errors import UserError
 from .site import Asset
 
 PORT = 8000  # the first choice; any free one when it is taken
+PATIENCE = 5.0  # seconds from the first request for a network until it is compressed for the next
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -88,8 +91,15 @@ def _response(request: Request, address: str, asset: Asset) -> Response:
     kind = site.media_type(address)
     response: Response
     if asset.path is not None and asset.path.suffix == ".onnx":
-        # Hardly compressible, and large: sent from the disk as it is, in ranges if that is asked for.
-        response = _Network(asset.path, headers=headers, media_type=kind, stat_result=asset.path.stat())
+        headers["Vary"] = "Accept-Encoding"
+        smaller = _smaller(asset, _changed(asset))
+        if "br" in encodings and "range" not in request.headers and smaller.done():
+            content, digest = smaller.result()
+            headers |= {"ETag": f'"{digest}-br"', "Content-Encoding": "br"}
+            response = Response(content, headers=headers, media_type=kind)
+        else:  # large: sent from the disk as it is, in ranges if that is asked for
+            assert asset.path is not None
+            response = _Network(asset.path, headers=headers, media_type=kind, stat_result=asset.path.stat())
     else:
         compress = address.endswith(site.COMPRESSIBLE)
         encoding = next((name for name in ("br", "gzip") if compress and name in encodings), "identity")
@@ -123,6 +133,22 @@ def _encoded(asset: Asset, changed: int, encoding: str) -> tuple[bytes, str]:
     if encoding == "br":
         return brotli.compress(content, quality=5), digest
     return (gzip.compress(content, 6) if encoding == "gzip" else content), digest
+
+
+@functools.lru_cache(maxsize=32)
+def _smaller(asset: Asset, changed: int) -> Future[tuple[bytes, str]]:
+    """A network compressed with Brotli, and a digest of it, soon: nobody waits for it, and the first visitor's page has the
+    processor for itself."""
+    found: Future[tuple[bytes, str]] = Future()
+
+    def make() -> None:
+        with contextlib.suppress(OSError):  # it is gone; whoever asks is told
+            found.set_result(_encoded(asset, changed, "br"))
+
+    timer = threading.Timer(PATIENCE, make)
+    timer.daemon = True
+    timer.start()
+    return found
 
 
 # --- the address

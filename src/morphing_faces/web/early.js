@@ -1,6 +1,6 @@
 /**
  * Runs before the page is drawn, also in browsers that cannot run the rest: the chosen colours, a word to old browsers, and
- * one where the page's own code does not come.
+ * one where the page's own code does not come. Starts the worker, whose runtime comes while the page still does.
  * Plain ECMAScript 5.
  */
 (function () {
@@ -49,6 +49,14 @@
     });
     return;
   }
+  var worker = new Worker("worker.js", { type: "module" });
+  Object.defineProperty(window, "earlyWorker", { value: worker, writable: true, configurable: true });
+  worker.onerror = function (event) {
+    event.preventDefault();
+    Object.defineProperty(window, "earlyWorker", { value: undefined, writable: true }); // another is tried, and told of
+  };
+  worker.postMessage({ verb: "wake", backend: "wasm" });
+
   // main.js marks the page as started. A module that cannot be loaded is an error of the element that asked for it.
   function missing() {
     if (!root.hasAttribute("data-started")) fail("A part of the page did not come. Check the connection and try again.");

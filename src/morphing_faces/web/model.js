@@ -29,14 +29,6 @@ const TIMED_RUNS = 9;
 const SMALL = 64;
 const WARM_RUNS = 3; // the first decodes compile shaders
 
-/** A worker made before it was known which bundle it is for. @type {Engine | undefined} */
-let prepared;
-
-/** Start the runtime already: call it as early as possible, and `loadModel` will find it under way. */
-export function prepare() {
-  prepared ??= new Engine("wasm");
-}
-
 /**
  * What a bundle is: its manifest, not yet checked.
  *
@@ -71,8 +63,7 @@ export async function describe(base, signal) {
 export async function loadModel(base, { onProgress, signal, manifest, backend = "auto" } = {}) {
   signal?.throwIfAborted();
   const folder = new URL(`${String(base).replace(/\/*$/, "")}/`, document.baseURI).href;
-  const first = backend === "webgpu" ? new Engine("webgpu") : (prepared ?? new Engine("wasm"));
-  if (first === prepared) prepared = undefined;
+  const first = new Engine(backend === "webgpu" ? "webgpu" : "wasm");
   const stop = () => first.close(signal?.reason);
   signal?.addEventListener("abort", stop);
   try {
@@ -89,6 +80,17 @@ export async function loadModel(base, { onProgress, signal, manifest, backend = 
 /** How a worker is started. */
 let startWorker = () => new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 
+/** The worker that early.js has started, once. @returns {Worker | undefined} */
+function early() {
+  const found = /** @type {{earlyWorker?: Worker}} */ (globalThis);
+  const { earlyWorker } = found;
+  if (earlyWorker) {
+    earlyWorker.onerror = null;
+    found.earlyWorker = undefined;
+  }
+  return earlyWorker;
+}
+
 /**
  * Start workers otherwise: for a notebook, where this module has no address.
  * @param {() => Worker} start
@@ -99,7 +101,7 @@ export function startWorkersWith(start) {
 
 /** One worker and the requests that it has not yet answered. */
 class Engine {
-  #worker = startWorker();
+  #worker;
   #next = 0;
   /** @type {Map<number, {resolve: (result: any) => void, reject: (reason: any) => void, onProgress?: OnProgress}>} */
   #waiting = new Map();
@@ -108,6 +110,7 @@ class Engine {
 
   /** @param {Backend} backend its runtime starts at once */
   constructor(backend) {
+    this.#worker = (backend === "wasm" && early()) || startWorker();
     this.#worker.addEventListener("message", ({ data }) => {
       const waiting = this.#waiting.get(data.id);
       if (!waiting) return;

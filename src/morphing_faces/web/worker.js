@@ -166,6 +166,7 @@ self.addEventListener("message", (event) => {
 async function answer(request, report) {
   switch (request.verb) {
     case "wake":
+      if (awake && backend === request.backend) return {}; // the page has been quicker than its own code
       backend = request.backend;
       awake = wake();
       awake.catch(() => undefined); // said when something is loaded
