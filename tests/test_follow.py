@@ -138,10 +138,13 @@ def test_a_timetable_begins_and_ends_at_faces() -> None:
     assert len(looped) == 21
 
 
-def test_a_mean_is_as_far_out_as_its_faces(rng: np.random.Generator) -> None:
+def test_a_mean_is_between_the_plain_one_and_as_far_out_as_its_faces(rng: np.random.Generator) -> None:
     z = rng.standard_normal((3, 400))
     mean = morph.mean(list(z))
-    assert np.linalg.norm(mean) == pytest.approx(np.linalg.norm(z, axis=1).mean(), rel=1e-5)
+    plain = z.mean(0)
+    assert mean / np.linalg.norm(mean) == pytest.approx(plain / np.linalg.norm(plain), abs=1e-6)
+    ends = np.linalg.norm(plain), np.linalg.norm(z, axis=1).mean()
+    assert np.linalg.norm(mean) == pytest.approx(np.sqrt(ends[0] * ends[1]), rel=1e-5)
     assert morph.mean(list(z), [0, 1, 0]) == pytest.approx(z[1], abs=1e-6)
     for weights in ([1, 1], [0, 0, 0], [1, -1, 1], [1, float("nan"), 1]):
         with pytest.raises(UserError, match="weights"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -169,10 +170,10 @@ def timetable(faces: int, frames: int, loop: bool) -> list[tuple[int, int, float
 
 
 def mean(latents: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
-    """The mean of latents, each (latent_size,), as far from 0 as they are on average: float32 (latent_size,).
+    """The mean of latents, each (latent_size,), on the way back to where they are: float32 (latent_size,).
 
-    The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0, where faces are bland; its direction is kept and
-    its norm is the mean of theirs. Raises ``UserError`` unless there is a weight of 0 or more for each, and one above 0.
+    The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0 as they do, where faces are bland. As far out as they
+    are, what they have in common would be exaggerated by sqrt(n). So the norm is between the two, their geometric mean. Raises ``UserError`` unless there is a weight of 0 or more for each, and one above 0.
     """
     z = np.stack([np.asarray(latent, np.float64) for latent in latents])
     w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)
@@ -182,4 +183,4 @@ def mean(latents: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
     total = w @ z
     norm = float(np.linalg.norm(total))
     wanted = float(w @ np.linalg.norm(z, axis=1))
-    return (total * (wanted / norm if norm > 1e-6 else 1.0)).astype(np.float32)
+    return (total * (math.sqrt(wanted / norm) if norm > 1e-6 else 1.0)).astype(np.float32)

@@ -31,10 +31,10 @@ export function slerp(a, b, t) {
 }
 
 /**
- * The mean of latents, each (latentSize,), as far from 0 as they are on average.
+ * The mean of latents, each (latentSize,), on the way back to where they are.
  *
- * The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0, where faces are bland; its direction is kept and its
- * norm is the mean of theirs. Throws a RangeError unless there is a weight of 0 or more for each, and one above 0.
+ * The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0 as they do, where faces are bland. As far out as they
+ * are, what they have in common would be exaggerated by sqrt(n). So the norm is between the two, their geometric mean. Throws a RangeError unless there is a weight of 0 or more for each, and one above 0.
  * @param {readonly Float32Array[]} latents one or more
  * @param {readonly number[]} [weights] one for each, whose sum does not matter; by default equal
  * @returns {Float32Array<ArrayBuffer>}
@@ -52,7 +52,7 @@ export function mean(latents, weights = latents.map(() => 1)) {
     z.forEach((value, k) => (total[k] += share * value));
   });
   const found = norm(total);
-  return Float32Array.from(total, (value) => value * (found > 1e-6 ? wanted / found : 1));
+  return Float32Array.from(total, (value) => value * (found > 1e-6 ? Math.sqrt(wanted / found) : 1));
 }
 
 /**
