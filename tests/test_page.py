@@ -754,6 +754,15 @@ def test_a_photograph_is_turned_upright_and_can_be_dropped_or_pasted(hand: Hand)
         hand.press("Escape")
 
 
+def test_a_photograph_ends_what_the_page_does_by_itself(visit: Visit, address: str) -> None:
+    hand = Hand(visit(address))
+    hand["body[data-state=ready]"].wait_for()
+    assert hand.page.evaluate("morphingFaces.moving") == "invite", "it moves by itself"
+    pick(hand, picture_file(drawn_face()))
+    hand["#photo[open]"].wait_for()
+    until(lambda: hand.page.evaluate("morphingFaces.moving") != "invite", "the networks have the photograph alone")
+
+
 def test_damaged_photographs_are_told_in_one_line(hand: Hand) -> None:
     rng = np.random.default_rng(0)
     noisy = Image.fromarray(rng.integers(0, 255, (200, 200, 3), np.uint8))

@@ -85,6 +85,7 @@ export class PhotoDialog {
   open() {
     if (!this.app.ready || this.#dialog.open) return;
     this.#dialog.showModal();
+    this.app.welcome(); // a drop is no press of a button or key; what moves by itself would keep the networks busy
     this.#expect();
   }
 
