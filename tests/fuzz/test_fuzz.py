@@ -1,6 +1,7 @@
 """Every door for what strangers hand over, fed with damaged and invented input: it ends in a value or in one line.
 
-A few dozen inputs each, always the same ones. ``FUZZ=5000 pytest tests/fuzz`` tries so many, others at each run.
+A few dozen inputs each, always the same ones. ``FUZZ=5000 pytest tests/fuzz`` tries so many, others at each run. None may
+take more than 1 GB of memory, which is measured where the system tells the peak (Linux).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,30 @@ fuzz = settings(
     max_examples=EXAMPLES, deadline=None, derandomize="FUZZ" not in os.environ, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
+
+
+MOST_MEMORY = 1 << 20  # kB
+MEMORY = Path("/proc/self/status")
+
+
+def memory(kind: str) -> int:
+    """What the process holds ("VmRSS") or has held at most ("VmHWM"), in kB."""
+    lines = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
+    return int(lines[kind].split()[0])
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Fail when a test takes more memory than is allowed, beyond what the process held before it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    except OSError:  # another system, or one that forbids it
+        yield
+        return
+    before = memory("VmRSS")
+    yield
+    taken = memory("VmHWM") - before
+    assert taken < MOST_MEMORY, f"{taken / 1024:.0f} MB more than before"
 
 
 def _no_shape() -> None:
