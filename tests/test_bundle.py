@@ -218,6 +218,14 @@ def test_a_field_that_is_not_there_is_named(key: str, bundle_copy: Path) -> None
     assert f"'{key}' is nothing, expected" in with_remedy(refusal(bundle_copy))
 
 
+@pytest.mark.parametrize(
+    "entry", [None, {}, {"low": "a", "high": "b", "effect": "much", "direction": [], "reading": []}]
+)
+def test_a_knob_that_is_none_is_named(entry: Any, bundle_copy: Path) -> None:
+    change(bundle_copy, attributes={"smile": entry})
+    assert "attribute 'smile' lacks low, high, effect" in with_remedy(refusal(bundle_copy))
+
+
 TWO = [{"latent": 0}, {"latent": 1}]
 
 

@@ -206,6 +206,11 @@ def _check_values(path: Path, manifest: dict[str, Any]) -> None:
                 raise BundleError(
                     f"{path}: {key} of dimension {entry['latent']} = {_shown(entry[key])}: must be {what}; {REMEDY}"
                 )
+    for name, entry in manifest["attributes"].items():
+        if not _is_attribute(name, entry, size):
+            raise BundleError(
+                f"{path}: attribute {name!r:.80} lacks low, high, effect, or a direction and a reading of {size} numbers; {REMEDY}"
+            )
     with_shape = "shape" in manifest
     if with_shape:
         points = manifest["shape"].get("landmarks") if isinstance(manifest["shape"], dict) else None
@@ -222,7 +227,23 @@ def _check_values(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def _is_point(value: Any) -> bool:
-    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+    return _are_numbers(value, 2)
+
+
+def _is_attribute(name: str, entry: Any, size: int) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    words = [name, entry.get("low"), entry.get("high")]
+    return (
+        all(isinstance(word, str) and word.isprintable() for word in words)
+        and _are_numbers([entry.get("effect")], 1)
+        and all(_are_numbers(entry.get(key), size) for key in ("direction", "reading"))
+    )
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    """Whether it is a list of so many numbers, none of them beyond a million."""
+    numbers = isinstance(value, list) and len(value) == count and all(type(v) in (int, float) for v in value)
     return numbers and all(abs(v) < 1e6 for v in value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,22 +277,16 @@ class _Network:
 
 
 def _attributes(bundle: Bundle) -> dict[str, Attribute]:
-    found = {}
-    for name, entry in bundle.manifest["attributes"].items():
-        good = False
-        with suppress(KeyError, TypeError, ValueError, OverflowError):
-            direction, reading = (np.array(entry[key], np.float64) for key in ("direction", "reading"))
-            low, high, effect = str(entry["low"]), str(entry["high"]), float(entry["effect"])
-            shapes = direction.shape == reading.shape == (bundle.latent_size,)
-            numbers = bool(np.isfinite(direction).all() and np.isfinite(reading).all() and np.isfinite(effect))
-            good = shapes and numbers and (name + low + high).isprintable()
-        if not good:
-            raise BundleError(
-                f"{bundle.folder / 'manifest.json'}: attribute {name!r:.80} lacks low, high, effect, or a direction and "
-                f"a reading of {bundle.latent_size} numbers; {bundles.REMEDY}"
-            )
-        found[name] = Attribute(direction, reading, low, high, effect)
-    return found
+    return {
+        name: Attribute(
+            np.array(entry["direction"], np.float64),
+            np.array(entry["reading"], np.float64),
+            entry["low"],
+            entry["high"],
+            float(entry["effect"]),
+        )
+        for name, entry in bundle.manifest["attributes"].items()
+    }
 
 
 def load(name_or_path: str | os.PathLike[str] | None = None) -> Model:

@@ -248,7 +248,9 @@ def test_entries_of_a_manifest(key: str, value: Any, figures: Any, copy: Callabl
        name=st.text(max_size=9))  # fmt: skip
 def test_attributes_of_a_manifest(changes: dict[str, Any], name: str, copy: Callable[..., Path]) -> None:
     entry = {"low": "old", "high": "young", "effect": 1.0, "direction": [0.1] * 32, "reading": [0.1] * 32}
-    told(lambda: load(copy({"attributes": {name: {**entry, **changes}}})))
+    folder = copy({"attributes": {name: {**entry, **changes}}})
+    told(lambda: bundles.describe(bundles.find(folder), table))
+    told(lambda: load(folder))
 
 
 @fuzz
