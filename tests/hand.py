@@ -24,6 +24,13 @@ MOST_SHIFT = 0.005  # of a page's layout while it loads
 WATCH_SHIFT = """window.shift = 0;
   new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shift += one.value; })
     .observe({ type: 'layout-shift', buffered: true });"""
+TOLD = """(async () => {
+  const link = await import('/link.js');
+  const { state, latentSize, dimensions, hasShape } = morphingFaces.session;
+  const name = document.getElementById('bundle').value;
+  const told = location.hash === `#${link.write(state, { name, latentSize, dimensions, hasShape })}`;
+  return told && location.href;
+})()"""
 UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
 
 
@@ -104,6 +111,10 @@ class Hand:
     def reads(self, words: str, where: str) -> None:
         """What it says, word for word: the page writes in the next frame, which a busy machine lets wait."""
         until(lambda: self[where].inner_text() == words, f"{where} reads {words!r}, not {self[where].inner_text()!r}")
+
+    def address(self) -> str:
+        """The page's address, once it tells of the face as it is."""
+        return str(until(lambda: self.page.evaluate(TOLD), "the address tells of the face"))
 
     def carries(self, attribute: str, value: str, where: str) -> None:
         """Its attribute has this value, or gets it within the next frames."""

@@ -285,10 +285,11 @@ def test_a_link_and_the_python_session_keep_the_result(hand: Hand, visit: Visit,
     z = hand.z
     drag(hand, "mouth-left", 0.8, -0.5)
     until(lambda: changed(hand, z), "the face moves")
-    found = settled(hand)
+    settled(hand)
     hand.press("Escape")
-    until(lambda: "z=" in hand.page.evaluate("location.hash"), "the address tells of it")
-    other = open_page(visit, hand.page.evaluate("location.href"))
+    address = hand.address()
+    found = hand.z
+    other = open_page(visit, address)
     assert np.array_equal(other.z, found)
 
 
