@@ -199,13 +199,18 @@ def main() -> None:
         browser.close()
 
 
+def visited(browser: Browser, address: str) -> None:
+    """A first visit, and the time in which the server compresses the networks that were asked for."""
+    first_face(browser, address)
+    time.sleep(server.PATIENCE + 3)
+
+
 def measure(browser: Browser, shown: list[Bundle], minutes: float) -> None:
     for isolated, name in ((False, "one thread"), (True, "threads")):
         median, threads = decode(browser, shown, isolated=isolated)
         report(f"decode, WASM, {name}, median", median, f"({threads} thread{'s' * (threads > 1)})")
     with served(shown) as (address, counter):
-        first_face(browser, address)
-        time.sleep(server.PATIENCE + 3)  # the server compresses the networks once they were asked for
+        visited(browser, address)
         counter.bytes.clear()
         first_face(browser, address)
         sent = dict(counter.bytes)

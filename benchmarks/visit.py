@@ -22,9 +22,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 import morphing_faces as mf
-from morphing_faces import bundle, server, site
+from morphing_faces import bundle, site
 from morphing_faces.pictures import to_uint8
-from page import WATCH, hover, launched, opened, parsed, report, served
+from page import WATCH, hover, launched, opened, parsed, report, served, visited
 
 LOOKING = 2.0  # seconds that a person looks for a photograph, at least; what it needs is loaded meanwhile
 LIMITS = {
@@ -173,8 +173,7 @@ def main() -> None:
     model = mf.Model(shown[0])
     with sync_playwright() as playwright, served(shown) as (address, _), tempfile.TemporaryDirectory() as folder:
         browser = launched(playwright, options.chromium, shown[0])
-        loading(browser, address)
-        time.sleep(server.PATIENCE + 3)  # the server compresses the networks once they were asked for
+        visited(browser, address)
         lines = [slow_line(browser, address) for _ in range(3)]
         for name, times in zip(("10 Mbit/s: a face of the sheet", "10 Mbit/s: a face of the model"), zip(*lines, strict=True), strict=True):  # fmt: skip
             report(name, statistics.median(times), "(median of 3)", LIMITS)

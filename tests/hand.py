@@ -34,13 +34,14 @@ TOLD = """(async () => {
 UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
 
 
-def until(check: Callable[[], Any], what: str) -> Any:
+def until(check: Callable[[], Any], what: str | Callable[[], str]) -> Any:
+    """What ``check`` finds in the end; ``what`` was waited for, looked at anew where it is a function."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if result := check():
             return result
         time.sleep(0.03)
-    raise AssertionError(f"not within {PATIENCE} s: {what}")
+    raise AssertionError(f"not within {PATIENCE} s: {what() if callable(what) else what}")
 
 
 class Hand:
@@ -106,11 +107,15 @@ class Hand:
         self.page.evaluate("new Promise(requestAnimationFrame)")
 
     def says(self, words: str, where: str = "#message") -> None:
-        until(lambda: words in self[where].inner_text(), f"{where} says {words!r}, not {self[where].inner_text()!r}")
+        until(
+            lambda: words in self[where].inner_text(),
+            lambda: f"{where} says {words!r}, not {self[where].inner_text()!r}",
+        )
 
     def reads(self, words: str, where: str) -> None:
         """What it says, word for word: the page writes in the next frame, which a busy machine lets wait."""
-        until(lambda: self[where].inner_text() == words, f"{where} reads {words!r}, not {self[where].inner_text()!r}")
+        read = self[where].inner_text
+        until(lambda: read() == words, lambda: f"{where} reads {words!r}, not {read()!r}")
 
     def address(self) -> str:
         """The page's address, once it tells of the face as it is."""
@@ -119,7 +124,7 @@ class Hand:
     def carries(self, attribute: str, value: str, where: str) -> None:
         """Its attribute has this value, or gets it within the next frames."""
         read = self[where].get_attribute
-        until(lambda: read(attribute) == value, f"{attribute} of {where} is {value!r}, not {read(attribute)!r}")
+        until(lambda: read(attribute) == value, lambda: f"{attribute} of {where} is {value!r}, not {read(attribute)!r}")
 
     def shown(self) -> str:
         """The pixels on the screen."""

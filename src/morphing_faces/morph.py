@@ -173,7 +173,8 @@ def mean(latents: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
     """The mean of latents, each (latent_size,), on the way back to where they are: float32 (latent_size,).
 
     The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0 as they do, where faces are bland. As far out as they
-    are, what they have in common would be exaggerated by sqrt(n). So the norm is between the two, their geometric mean. Raises ``UserError`` unless there is a weight of 0 or more for each, and one above 0.
+    are, what they have in common would be exaggerated by sqrt(n). So the norm is between the two, their geometric mean.
+    Raises ``UserError`` unless there is a weight of 0 or more for each, and one above 0.
     """
     z = np.stack([np.asarray(latent, np.float64) for latent in latents])
     w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)

@@ -98,7 +98,6 @@ def _response(request: Request, address: str, asset: Asset) -> Response:
             headers |= {"ETag": f'"{digest}-br"', "Content-Encoding": "br"}
             response = Response(content, headers=headers, media_type=kind)
         else:  # large: sent from the disk as it is, in ranges if that is asked for
-            assert asset.path is not None
             response = _Network(asset.path, headers=headers, media_type=kind, stat_result=asset.path.stat())
     else:
         compress = address.endswith(site.COMPRESSIBLE)

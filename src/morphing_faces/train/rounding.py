@@ -20,9 +20,8 @@ from onnx import TensorProto, numpy_helper
 
 from .onnx_export import QUANTILE
 
-Draw = Callable[
-    [onnx.ModelProto], np.ndarray
-]  # a network -> pictures that it draws, or that are drawn from its answers
+# A network -> pictures that it draws, or that are drawn from its answers.
+Draw = Callable[[onnx.ModelProto], np.ndarray]
 
 WORTH = 1 << 20  # weights of a network that is worth it: less is nothing to wait for
 LEAST = 4096  # weights of a tensor that is rounded

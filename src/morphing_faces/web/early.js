@@ -50,10 +50,12 @@
     return;
   }
   var worker = new Worker("worker.js", { type: "module" });
-  Object.defineProperty(window, "earlyWorker", { value: worker, writable: true, configurable: true });
+  /** @type {any} */
+  var page = window;
+  page.earlyWorker = worker;
   worker.onerror = function (event) {
     event.preventDefault();
-    Object.defineProperty(window, "earlyWorker", { value: undefined, writable: true }); // another is tried, and told of
+    page.earlyWorker = undefined; // another is tried, and told of
   };
   worker.postMessage({ verb: "wake", backend: "wasm" });
 

@@ -25,9 +25,9 @@ const QUICK = 8;
 const PATIENCE = 100;
 const STALLED = `Nothing has come for ${STALL / 1000} seconds. Check the connection and try again.`;
 const TIMED_RUNS = 9;
+const WARM_RUNS = 3; // the first decodes compile shaders
 /** Pixels of the side of a picture with which the network that finds faces is started. */
 const SMALL = 64;
-const WARM_RUNS = 3; // the first decodes compile shaders
 
 /**
  * What a bundle is: its manifest, not yet checked.

@@ -34,7 +34,8 @@ export function slerp(a, b, t) {
  * The mean of latents, each (latentSize,), on the way back to where they are.
  *
  * The plain mean of n unrelated faces lies 1 / sqrt(n) as far from 0 as they do, where faces are bland. As far out as they
- * are, what they have in common would be exaggerated by sqrt(n). So the norm is between the two, their geometric mean. Throws a RangeError unless there is a weight of 0 or more for each, and one above 0.
+ * are, what they have in common would be exaggerated by sqrt(n). So the norm is between the two, their geometric mean.
+ * Throws a RangeError unless there is a weight of 0 or more for each, and one above 0.
  * @param {readonly Float32Array[]} latents one or more
  * @param {readonly number[]} [weights] one for each, whose sum does not matter; by default equal
  * @returns {Float32Array<ArrayBuffer>}
