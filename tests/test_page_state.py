@@ -179,6 +179,24 @@ SCROLLED = """(async () => {
 })()"""  # a page that was flung goes on for a while, and a finger that comes down meanwhile only stops it
 
 
+def test_a_face_that_is_scrolled_under_a_resting_mouse_stays_until_the_mouse_moves(visit: Visit, address: str) -> None:
+    hand = open_page(visit, address, viewport={"width": 390, "height": 844})
+    hand.page.mouse.move(20, 5)
+    assert hand.page.evaluate("document.elementFromPoint(20, 5).id") != "face"
+    before = hand.z
+    hand.page.evaluate(
+        "document.getElementById('face').addEventListener('pointerenter', () => (window.entered = true))"
+    )
+    hand.page.evaluate("scrollBy(0, 900)")
+    until(lambda: hand.page.evaluate("window.entered"), "the browser tells that the face is under the mouse")
+    hand.page.wait_for_timeout(600)  # longer than a mouse must stay for the face to follow
+    assert not hand["body.following"].count()
+    assert np.array_equal(hand.z, before)
+    hand.page.mouse.move(22, 5)
+    hand["body.following"].wait_for()
+    until(lambda: not np.array_equal(hand.z, before), "the face follows the mouse")
+
+
 def test_a_finger_that_scrolls_past_a_slider_leaves_it_alone(visit: Visit, address: str) -> None:
     hand = open_page(visit, address, **PHONE)
     hand[f"{row(12)} > input"].scroll_into_view_if_needed()

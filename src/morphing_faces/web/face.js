@@ -59,7 +59,8 @@ export class Face {
       this.#fit();
     });
     const canvas = this.#canvas;
-    canvas.addEventListener("pointerenter", (event) => this.#enter(event));
+    // A mouse that rests while the page is scrolled enters, too; only when it moves does the face follow.
+    canvas.addEventListener("pointerenter", () => (this.#rests = true));
     canvas.addEventListener("pointerleave", (event) => this.#leave(event));
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
@@ -91,9 +92,7 @@ export class Face {
     this.#canvas.classList.remove("waiting");
   }
 
-  /** @param {PointerEvent} event */
-  #enter(event) {
-    if (event.pointerType !== "mouse" || !this.app.alive || this.#rests) return;
+  #enter() {
     clearTimeout(this.#dwell);
     this.#dwell = setTimeout(() => this.#follow(), this.hand.dwell);
   }
@@ -126,9 +125,9 @@ export class Face {
   /** @param {PointerEvent} event */
   #move(event) {
     if (!this.app.alive) return;
-    if (this.#rests) {
+    if (this.#rests && event.pointerType === "mouse") {
       this.#rests = false;
-      this.#enter(event);
+      this.#enter();
     }
     const press = this.#press;
     const drags = press && Math.hypot(event.clientX - press.x, event.clientY - press.y) > TAP;

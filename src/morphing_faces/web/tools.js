@@ -19,6 +19,7 @@ export class Tools {
     this.app = app;
     onClick("random", () => app.act((session) => session.shuffle()));
     app.on("change", () => this.#show());
+    app.on("bundle", () => this.#show()); // at once: what comes later would move what stands below
   }
 
   undo() {
