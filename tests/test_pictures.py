@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from conftest import drawn_faces
+from conftest import drawn_face, drawn_faces
 from morphing_faces.errors import UserError
-from morphing_faces.pictures import check_size, frame, is_heic, open_frame, open_picture, read_picture, to_uint8
+from morphing_faces.pictures import (
+    check_size,
+    frame,
+    is_heic,
+    open_frame,
+    open_picture,
+    read_picture,
+    to_uint8,
+)
 
 FACE = drawn_faces(1, size=32, seed=3)[0]
 GREY = np.asarray(Image.fromarray(FACE).convert("L"))
@@ -152,7 +161,7 @@ def test_a_dark_picture_of_16_bits_stays_dark(value: int) -> None:
         (saved(Image.fromarray(FACE), "JPEG")[:300], "it "),
         (saved(Image.new("1", (30_000, 30_000)), "PNG"), "more than 89,478,485"),
         (saved(Image.new("L", (10_000, 10_000)), "PNG"), "10000 x 10000"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100), "HEIC"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100), "not a picture that can be read"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture that can be read"),
     ],
     ids=["nothing", "a mark", "half a PNG", "half a JPEG", "a bomb", "too large", "HEIC", "SVG"],
@@ -162,6 +171,25 @@ def test_what_cannot_be_read_is_one_line(content: bytes, words: str) -> None:
         open_picture(content, "it")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("it ")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_an_iphone_writes_is_read_upright(orientation: int) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    content = saved(drawn_face(), "HEIF", quality=95, exif=exif.tobytes())
+    assert is_heic(content)
+    upright = drawn_face() if orientation == 1 else drawn_face().transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(read_picture(content).astype(int) - np.asarray(upright)).mean() < 2
+
+
+def test_without_what_reads_heic_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UserError, match=r"IMG_1 is an HEIC picture: save it as JPEG, .*morphing-faces\[heic\]"):
+        open_picture(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100), "IMG_1")
 
 
 def test_heic_and_avif_are_told_apart() -> None:

@@ -309,7 +309,8 @@ def test_what_unpacks_to_too_much_is_skipped(tmp_path: Path, monkeypatch: pytest
     assert len(data.images) == 1
 
 
-def test_pictures_of_a_phone_are_read_or_named_with_the_remedy(tmp_path: Path) -> None:
+def test_pictures_of_a_phone_are_read_or_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     folder = tmp_path / "in"
     folder.mkdir()
     face = Image.fromarray(FACES[0])
