@@ -7,6 +7,7 @@ A canvas's pixels are uint8 (height, width, 4), the top row first; places and bo
 from __future__ import annotations
 
 import functools
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,9 @@ class Mark:
 class Face:
     """The picture, scaled smoothly to ``box``."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, worker: Executor) -> None:
         self.box: Box = (0, 0, size, size)
+        self._worker = worker  # scales the upper half of it while the caller scales the lower one
         self.pixels: np.ndarray | None = None  # uint8 (height, width, channels), the model's own size
         self.edge: str | None = None  # the colour of an edge around it
         self.marks: list[Mark] = []
@@ -57,14 +59,12 @@ class Face:
         if self.pixels is None:
             return (0, 0, 0, 0)
         left, bottom, width, height = self.box
-        # Four bytes a pixel, as the canvas has them and Pillow works with inside: nothing is rearranged afterwards.
-        scaled = to_image(self.pixels).convert("RGB").convert("RGBX").resize((width, height), Image.Resampling.BICUBIC)
-        for mark in self.marks:
-            if mark.hand:
-                ends = [(x * width, y * height) for x, y in (mark.at, mark.hand)]
-                ImageDraw.Draw(scaled).line(ends, fill=(*_bytes(mark.color), 255), width=max(1, width // 256))
-        target = canvas[canvas.shape[0] - bottom - height : canvas.shape[0] - bottom, left : left + width]
-        target[...] = np.asarray(scaled)[: target.shape[0], : target.shape[1]]
+        top = canvas.shape[0] - bottom - height
+        target = canvas[top : top + height, left : left + width]
+        half = height // 2
+        upper = self._worker.submit(self._paint_rows, target[:half], 0, half)
+        self._paint_rows(target[half:], half, height)
+        upper.result()
         for mark in self.marks:
             _stamp(target, mark)
         if self.edge:
@@ -72,6 +72,20 @@ class Face:
             for border in (target[:EDGE], target[-EDGE:], target[:, :EDGE], target[:, -EDGE:]):
                 border[..., :3] = color
         return self.box
+
+    def _paint_rows(self, target: np.ndarray, first: int, end: int) -> None:
+        """Paint the rows ``first`` to ``end`` of the scaled picture, and the lines that lead to hands."""
+        assert self.pixels is not None
+        _, _, width, height = self.box
+        # Four bytes a pixel, as the canvas has them and Pillow works with inside: nothing is rearranged afterwards.
+        picture = to_image(self.pixels).convert("RGB").convert("RGBX")
+        rows = (0.0, picture.height * first / height, float(picture.width), picture.height * end / height)
+        scaled = picture.resize((width, end - first), Image.Resampling.BICUBIC, box=rows)
+        for mark in self.marks:
+            if mark.hand:
+                ends = [(x * width, y * height - first) for x, y in (mark.at, mark.hand)]
+                ImageDraw.Draw(scaled).line(ends, fill=(*_bytes(mark.color), 255), width=max(1, width // 256))
+        target[...] = np.asarray(scaled)[: target.shape[0], : target.shape[1]]
 
 
 def _stamp(target: np.ndarray, mark: Mark) -> None:

@@ -251,7 +251,7 @@ class _Network:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, and told once
         options.intra_op_num_threads = min(4, os.cpu_count() or 1)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting must not burn a core
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # between two faces no core is burnt
         self.path, self.outputs = path, outputs
         self.chunk = max(1, min(CHUNK, CHUNK_VALUES // max(cost.values, 1)))
         try:

@@ -162,7 +162,8 @@ class Window:
         self.canvas.manager.set_window_title(f"Morphing Faces: {model.name}")
 
         self.ink = INK
-        self.face = Face(FACE)
+        self.worker = ThreadPoolExecutor(1, "beside")  # computes faces, and scales half of each
+        self.face = Face(FACE, self.worker)
         self.x_name = Label("center", "top")
         self.y_name = Label("right", "middle", turned=True)
         self.state = Label("left", "bottom")
@@ -183,7 +184,6 @@ class Window:
         self.on_start: Callable[[], None] | None = None  # called once the toolkit's loop runs
         self.leaving = False  # set it from anywhere, a signal's handler too: the window closes between two frames
         self.closed = False
-        self.worker = ThreadPoolExecutor(1, "decode")
         self.frames = 0
         self.last_frame = 0.0
         self.frame_timer = self.canvas.new_timer(interval=1)
