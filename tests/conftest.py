@@ -327,8 +327,12 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(scope="session")
 def launch() -> Iterator[Callable[..., Browser]]:
-    """``launch(flag, ...)`` starts the system's Chromium, without a window."""
-    path = needed("chromium")
+    """``launch(flag, ...)`` starts the system's Chromium, without a window.
+
+    Where the headless shell is there it is taken: the same engine without what a browser's own windows cost, which is a
+    third of what it costs to open a page.
+    """
+    path = shutil.which("chromium-headless-shell") or needed("chromium")
     from playwright.sync_api import sync_playwright
 
     quiet = "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"

@@ -202,7 +202,21 @@ def test_errors_inside_the_face_are_counted_by_themselves(shaped_data: Path) -> 
     assert 20 < found["psnr"] < 24
 
 
-def test_frontal_faces_are_measured_beside_all(shaped_bundle: Path, shaped_data: Path) -> None:
+class Corners:
+    """Describes pictures quickly, by their smallest version."""
+
+    def describe(self, pictures: np.ndarray) -> np.ndarray:
+        small = pictures[:, ::16, ::16].reshape(len(pictures), -1) / 255.0
+        return small + np.random.default_rng(0).normal(0, 1e-3, small.shape)
+
+    def found(self, pictures: np.ndarray) -> float:
+        return 1.0
+
+
+def test_frontal_faces_are_measured_beside_all(
+    shaped_bundle: Path, shaped_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluating, "Describer", Corners)
     data = open_dataset(shaped_data)
     assert data.landmarks is not None
     turned = data.landmarks.copy()
@@ -236,7 +250,7 @@ def test_eigenfaces_reconstruct_what_they_were_made_of_and_sample_their_variance
 
 def test_all_figures_are_there_and_finite(model: mf.Model, data: Dataset) -> None:
     heard: list[str] = []
-    figures = evaluate(model, data, Settings(samples=12, pictures=8, k=2), heard.append)
+    figures = evaluate(model, data, Settings(samples=8, pictures=8, k=2), heard.append)
     assert {
         "elbo",
         "iwae",
