@@ -16,7 +16,6 @@ Needs the extras [metrics] and [train]; minutes on one core.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from PIL import Image
 
 import morphing_faces as mf
 from morphing_faces.dataset import Dataset, open_dataset, spread
-from morphing_faces.files import atomic_write
 from morphing_faces.landmarks import predictor_path
 from morphing_faces.metrics import Describer  # noqa: F401  (says what to install)
 from morphing_faces.pictures import to_uint8
@@ -81,11 +79,12 @@ def main() -> None:
     knobs, left_out = find(model, dataset, arguments.cache)
     print(table(knobs, left_out))
     if arguments.write:
-        manifest = model.bundle.manifest
-        manifest["attributes"] = knobs
-        manifest["figures"]["attributes_left_out"] = left_out
-        with atomic_write(model.bundle.folder / "manifest.json") as path:
-            path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+        def edit(manifest: dict[str, Any]) -> None:
+            manifest["attributes"] = knobs
+            manifest["figures"]["attributes_left_out"] = left_out
+
+        model.bundle.change(edit)
 
 
 def find(model: mf.Model, dataset: Dataset, cache: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:

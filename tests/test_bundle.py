@@ -337,3 +337,18 @@ def test_files_under_other_names_are_not_read(change_one: Callable[[str], str], 
     files = json.loads((bundle_copy / "manifest.json").read_text(encoding="utf-8"))["files"]
     change(bundle_copy, files={change_one(name): entry for name, entry in files.items()})
     assert "files = " in with_remedy(refusal(bundle_copy))
+
+
+def test_what_others_put_into_a_manifest_meanwhile_stays(bundle_copy: Path) -> None:
+    one, other = bundles.find(bundle_copy), bundles.find(bundle_copy)
+    one.change(lambda manifest: manifest.update(attributes={}))
+    other.note(measured=1.0)
+    now = json.loads((bundle_copy / "manifest.json").read_text(encoding="utf-8"))
+    assert now["attributes"] == {}
+    assert now["figures"]["measured"] == 1.0
+    assert other.manifest == now
+    now["files"]["decoder.onnx"]["sha256"] = "0" * 64
+    (bundle_copy / "manifest.json").write_text(json.dumps(now), encoding="utf-8")
+    with pytest.raises(UserError, match="has another decoder than a moment ago"):
+        one.note(measured=2.0)
+    assert json.loads((bundle_copy / "manifest.json").read_text(encoding="utf-8")) == now

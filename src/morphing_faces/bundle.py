@@ -116,10 +116,22 @@ class Bundle:
         return golden
 
     def note(self, **figures: Any) -> None:
-        """Put measured figures into the manifest, here and on disk. Raises ``OSError`` when it cannot be written."""
-        self.manifest["figures"].update(figures)
+        """Put measured figures into the manifest, here and on disk. Raises as :meth:`change` does."""
+        self.change(lambda manifest: manifest["figures"].update(figures))
+
+    def change(self, edit: Callable[[dict[str, Any]], object]) -> None:
+        """Let ``edit`` change the manifest as it is on disk now: what others have put there meanwhile stays.
+
+        Raises ``UserError`` when the decoder has become another meanwhile, ``OSError`` when nothing can be written.
+        """
+        now = _open(self.folder).manifest
+        if now["files"]["decoder.onnx"]["sha256"] != self.manifest["files"]["decoder.onnx"]["sha256"]:
+            raise UserError(f"{self.folder} has another decoder than a moment ago: nothing is written; do it again")
+        edit(now)
         with atomic_write(self.folder / "manifest.json") as path:
-            path.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.manifest.clear()
+        self.manifest.update(now)
 
 
 def names() -> list[str]:

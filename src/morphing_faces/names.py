@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -108,17 +107,18 @@ def put(folder: str | os.PathLike[str], names: Names) -> None:
         )
     if len(names.dimensions) != len(manifest["dimensions"]):
         raise UserError(f"{len(names.dimensions)} names, {found.name} has {len(manifest['dimensions'])} dimensions")
-    for entry, name in zip(manifest["dimensions"], names.dimensions, strict=True):
-        entry.update(name=name.name, low=name.low, high=name.high)
-    manifest["starts"] = list(names.starts)
-    for old in [file for file in manifest["files"] if sheet.is_sheet(file)]:
-        del manifest["files"][old]
-        (found.folder / old).unlink(missing_ok=True)
-    for seed in names.starts:
-        content = sheet.draw(found, seed)
-        with atomic_write(found.folder / sheet.file_name(seed)) as path:
-            path.write_bytes(content)
-        entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        manifest["files"][sheet.file_name(seed)] = entry
-    with atomic_write(found.folder / "manifest.json") as path:
-        path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    drawn = {sheet.file_name(seed): sheet.draw(found, seed) for seed in names.starts}
+
+    def edit(manifest: dict[str, Any]) -> None:
+        for entry, name in zip(manifest["dimensions"], names.dimensions, strict=True):
+            entry.update(name=name.name, low=name.low, high=name.high)
+        manifest["starts"] = list(names.starts)
+        for old in [file for file in manifest["files"] if sheet.is_sheet(file)]:
+            del manifest["files"][old]
+            (found.folder / old).unlink(missing_ok=True)
+        for file, content in drawn.items():
+            with atomic_write(found.folder / file) as path:
+                path.write_bytes(content)
+            manifest["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+    found.change(edit)
