@@ -598,7 +598,7 @@ def prepare(
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="A shipped recipe (classic, color, color-sharp), or a TOML file; a run that is resumed has its own.",
+    help="A shipped recipe (classic, color, color-sharp, color-encoder), or a TOML file; a run that is resumed has its own.",
 )
 @click.option("--data", type=PATH, required=True, help="A folder made by prepare.")
 @click.option("-o", "--out", type=PATH, required=True, help="The run's folder; resumed if it holds one.")
@@ -673,7 +673,7 @@ def export(run: Path, data: Path, licence: str, names: Path | None, overwrite: b
     figures = manifest["figures"]
     click.echo(
         f"{out}: the first {len(manifest['dimensions'])} dimensions carry {figures['share_of_first_29']:.0%} of the visible "
-        f"change; fp16 weights change pictures by {figures['decoder_fp16_difference']:.2g} (99.9th percentile)"
+        f"change; the stored weights change pictures by {figures['decoder_fp16_difference']:.2g} (99.9th percentile)"
     )
 
 

@@ -158,6 +158,10 @@ def start(
         raise UserError(
             f"critic = {recipe.critic:g}: a critic goes on from a trained model; name its run with --from RUN"
         )
+    elif recipe.encoder_only:
+        raise UserError(
+            "encoder_only = true: an encoder learns to read a decoder that is trained; name its run with --from RUN"
+        )
     else:
         model = new_model(recipe, dataset)
     torch.manual_seed(recipe.seed)

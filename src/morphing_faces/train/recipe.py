@@ -57,6 +57,8 @@ class Recipe:
     kl_warmup: int = 2000
     # Weight of a critic's opinion; 0 trains without one. With one the run goes on from another, by --from.
     critic: float = 0.0
+    # The decoder rests: when a critic has changed what it draws, the encoder learns to read it anew. Goes on by --from, too.
+    encoder_only: bool = False
 
     # --- the prior
     # Layers of an invertible map between u and the code, fitted to the aggregate posterior; 0 is its Gaussian alone.
@@ -125,6 +127,11 @@ class Recipe:
             need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")
         need(0 <= self.cooldown <= 1, "cooldown", "from 0 to 1")
         need(self.network == "conv" or not self.critic, "critic", "0 when network is 'mlp'")
+        need(
+            not (self.critic and self.encoder_only),
+            "encoder_only",
+            "false when there is a critic, which teaches the decoder",
+        )
 
     def must_fit(self, image_shape: tuple[int, int, int]) -> None:
         """Raise ``UserError`` unless the convolutions can halve pictures of this shape as often as there are widths."""

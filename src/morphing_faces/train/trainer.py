@@ -40,6 +40,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, model: VAE, device: torch.device, rank: int = 0, world: int = 1):
         self.recipe, self.device, self.rank = recipe, device, rank
+        if recipe.encoder_only:
+            model.decoder.requires_grad_(False)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.model, multi_avg_fn=_ema(recipe.ema))
         self.averaged.requires_grad_(False).eval()
