@@ -19,6 +19,7 @@ import pytest
 from PIL import Image, ImageGrab
 
 import morphing_faces as mf
+from conftest import drawn_faces
 
 PATIENCE = 60  # seconds; the machines are shared
 
@@ -429,3 +430,23 @@ def test_a_display_that_does_not_answer_is_said(process: Callable[..., Any]) -> 
     assert done.returncode == 2
     assert "no window can be opened" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("side", [512, 701, 97])
+def test_a_face_that_is_scaled_in_halves_has_no_seam(side: int) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from morphing_faces.artists import Face
+
+    picture = drawn_faces(1, size=48, seed=4)[0]
+    canvas = np.zeros((side + 20, side + 10, 4), np.uint8)
+    with ThreadPoolExecutor(1) as worker:
+        face = Face(side, worker)
+        face.box = (4, 7, side, side)
+        face.show(picture / np.float32(255))
+        assert face.paint(canvas) == face.box
+    whole = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), int)
+    painted = canvas[side + 20 - 7 - side : side + 20 - 7, 4 : 4 + side, :3]
+    assert np.abs(painted - whole).max() <= 2
+    canvas[side + 20 - 7 - side : side + 20 - 7, 4 : 4 + side] = 0
+    assert not canvas.any(), "nothing is painted beside it"
