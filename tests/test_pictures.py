@@ -14,15 +14,7 @@ from PIL import ExifTags, Image
 
 from conftest import drawn_face, drawn_faces
 from morphing_faces.errors import UserError
-from morphing_faces.pictures import (
-    check_size,
-    frame,
-    is_heic,
-    open_frame,
-    open_picture,
-    read_picture,
-    to_uint8,
-)
+from morphing_faces.pictures import check_size, frame, is_heic, open_frame, open_picture, read_picture, to_uint8
 
 FACE = drawn_faces(1, size=32, seed=3)[0]
 GREY = np.asarray(Image.fromarray(FACE).convert("L"))

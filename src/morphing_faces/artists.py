@@ -61,9 +61,11 @@ class Face:
         left, bottom, width, height = self.box
         top = canvas.shape[0] - bottom - height
         target = canvas[top : top + height, left : left + width]
+        # Four bytes a pixel, as the canvas has them and Pillow works with inside: nothing is rearranged afterwards.
+        picture = to_image(self.pixels).convert("RGB").convert("RGBX")
         half = height // 2
-        upper = self._worker.submit(self._paint_rows, target[:half], 0, half)
-        self._paint_rows(target[half:], half, height)
+        upper = self._worker.submit(self._paint_rows, picture, target[:half], 0, half)
+        self._paint_rows(picture, target[half:], half, height)
         upper.result()
         for mark in self.marks:
             _stamp(target, mark)
@@ -73,12 +75,9 @@ class Face:
                 border[..., :3] = color
         return self.box
 
-    def _paint_rows(self, target: np.ndarray, first: int, end: int) -> None:
+    def _paint_rows(self, picture: Image.Image, target: np.ndarray, first: int, end: int) -> None:
         """Paint the rows ``first`` to ``end`` of the scaled picture, and the lines that lead to hands."""
-        assert self.pixels is not None
         _, _, width, height = self.box
-        # Four bytes a pixel, as the canvas has them and Pillow works with inside: nothing is rearranged afterwards.
-        picture = to_image(self.pixels).convert("RGB").convert("RGBX")
         rows = (0.0, picture.height * first / height, float(picture.width), picture.height * end / height)
         scaled = picture.resize((width, end - first), Image.Resampling.BICUBIC, box=rows)
         for mark in self.marks:

@@ -92,11 +92,6 @@ export class Face {
     this.#canvas.classList.remove("waiting");
   }
 
-  #enter() {
-    clearTimeout(this.#dwell);
-    this.#dwell = setTimeout(() => this.#follow(), this.hand.dwell);
-  }
-
   #follow() {
     clearTimeout(this.#dwell);
     if (this.#follows) return;
@@ -127,7 +122,8 @@ export class Face {
     if (!this.app.alive) return;
     if (this.#rests && event.pointerType === "mouse") {
       this.#rests = false;
-      this.#enter();
+      clearTimeout(this.#dwell);
+      this.#dwell = setTimeout(() => this.#follow(), this.hand.dwell);
     }
     const press = this.#press;
     const drags = press && Math.hypot(event.clientX - press.x, event.clientY - press.y) > TAP;
