@@ -440,7 +440,10 @@ def reconstruct(pictures: tuple[Path, ...], out: Path, size: int | None, eyes: A
             columns = min(len(found), 10)
             rows = 2 * -(-len(found) // columns)
             render.check_sheet(rows * columns, columns, size or model.image_shape[0], model.image_shape, path)
-            decoded = to_uint8(model.decode(likeness(model, originals)))
+            with click.progressbar(
+                originals, label="coming closer", file=sys.stderr, hidden=not sys.stderr.isatty()
+            ) as waiting:
+                decoded = to_uint8(np.concatenate([model.decode(likeness(model, each[None])) for each in waiting]))
             render.save_sheet(render.pairs(originals, decoded, columns), path, columns, size)
             figures = ", ".join(f"{each:.1f}" for each in psnr(originals, decoded)[:10])
             click.echo(f"wrote {len(found)} pair{'s' * (len(found) > 1)} to {out}; PSNR {figures} dB")

@@ -87,6 +87,13 @@ TURNED = 0.13  # a head that it sees turned further
 UNLIKE = 20.0  # a face that it draws with a smaller PSNR, in dB,
 FACE_RADII = (0.3, 0.36)  # in this ellipse around the middle of the frame
 PART_OF_WAY = 0.4
+# How a photograph's latent is brought nearer to it than the encoder's answer is.
+LIKENESS_DAMPING = (1.0, 0.5, 0.5)  # how much of the difference each question to the encoder takes
+LIKENESS_BLOCK = 100  # dimensions that are fitted together, the most visible first
+LIKENESS_PROBE = 1.0  # how far each is moved to see what it draws: far enough for pictures of 8 bits
+LIKENESS_PULL = 0.01  # what a latent's squared length costs, against the squared errors of pixels in [0, 1]
+LIKENESS_SIDE = 64  # pictures are compared at about this side
+LIKENESS_TRIES = (1.0, 0.5, 0.25)  # parts of a step of which the best is taken, if it is any better
 
 MESSAGES = {
     "seed": "seed {seed}: must be a whole number from 0 to {last}",

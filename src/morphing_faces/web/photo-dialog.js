@@ -2,7 +2,7 @@
 
 import { byId, inside, onClick } from "./dom.js";
 import { findFaces } from "./faces.js";
-import { likeness, resemblance } from "./likeness.js";
+import { askedAgain, fitted, resemblance } from "./likeness.js";
 import * as photo from "./photo.js";
 import { context, paint, toInput } from "./picture.js";
 import { newestOnly } from "./rest.js";
@@ -37,6 +37,8 @@ export class PhotoDialog {
   /** @type {[Point, Point]} */
   #eyes = [{ x: 0, y: 0 }, { x: 1, y: 0 }];
   #encodeNewest = newestOnly(() => this.#encode());
+  /** Counts places of the dots: what comes closer for another place may stop. */
+  #wanted = 0;
   #cutDue = false;
   /** Whether the dots are where eyes were found or where the person put them. */
   #placed = false;
@@ -245,6 +247,7 @@ export class PhotoDialog {
 
   #moved() {
     this.#placed = true;
+    this.#wanted++;
     if (this.#cutDue) return;
     this.#cutDue = true;
     requestAnimationFrame(() => {
@@ -289,15 +292,30 @@ export class PhotoDialog {
     const pixels = photo.cut(photograph, ...this.#leftAndRight, model.imageShape);
     const input = toInput(pixels, model.imageShape);
     paint(byId("photo-crop", HTMLCanvasElement), asSeen(pixels, input, model.imageShape), model.imageShape);
+    const wanted = this.#wanted;
+    const stale = () => model !== this.app.model || photograph !== this.#photograph;
     try {
       const { mean, std } = await model.encode(input, { onProgress: (progress) => this.#progress("the encoder", progress) });
-      const z = await likeness(model, input, mean);
-      const decoded = await this.app.decode(z);
-      if (model !== this.app.model || photograph !== this.#photograph) return;
-      paint(byId("photo-decoded", HTMLCanvasElement), decoded, model.imageShape);
-      const near = resemblance(toInput(decoded, model.imageShape), input, model.imageShape);
-      this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std, z, near };
-      this.#use.disabled = false;
+      const show = async (/** @type {Float32Array<ArrayBuffer>} */ z) => {
+        const decoded = await this.app.decode(z);
+        if (stale()) return;
+        paint(byId("photo-decoded", HTMLCanvasElement), decoded, model.imageShape);
+        const near = resemblance(toInput(decoded, model.imageShape), input, model.imageShape);
+        this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std, z, near };
+        this.#use.disabled = false;
+      };
+      const first = await askedAgain(model, input, mean);
+      await show(first);
+      if (stale()) return;
+      this.onEncoded();
+      // The face can be used as it is from now on; meanwhile it comes nearer, until the person goes on.
+      const enough = () => stale() || wanted !== this.#wanted || !this.#dialog.open;
+      this.#tell("Coming closer");
+      for await (const { z, done } of fitted(model, input, first, enough)) {
+        await show(z);
+        this.#tell(`Coming closer: ${Math.round(100 * done)}%`);
+      }
+      if (stale()) return;
       this.#tell(this.#note);
       this.onEncoded();
     } catch (error) {

@@ -129,6 +129,12 @@ export const TURNED = 0.13;
 export const UNLIKE = 20.0;
 export const FACE_RADII = /** @type {const} */ ([0.3, 0.36]);
 export const PART_OF_WAY = 0.4;
+export const LIKENESS_DAMPING = /** @type {const} */ ([1.0, 0.5, 0.5]);
+export const LIKENESS_BLOCK = 100;
+export const LIKENESS_PROBE = 1.0;
+export const LIKENESS_PULL = 0.01;
+export const LIKENESS_SIDE = 64;
+export const LIKENESS_TRIES = /** @type {const} */ ([1.0, 0.5, 0.25]);
 export const MESSAGES = {
   "seed": "seed {seed}: must be a whole number from 0 to {last}",
   "move": "move to ({x}, {y}): must be finite numbers, in the square from -1 to 1",
