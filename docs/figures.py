@@ -302,7 +302,7 @@ PULLS = {  # of the figure: a seed's face, a handle, and pixels of 128, right an
     (30, 0): ("lip-lower", (0.0, 8.0)),
     (43, 0): ("brow-left", (0.0, -6.0)),
     (57, 0): ("nose", (7.0, 0.0)),
-    (28, 0): ("jaw-left", (-7.0, 0.0)),
+    (63, 0): ("jaw-left", (-7.0, 0.0)),
 }
 
 

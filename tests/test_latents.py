@@ -10,9 +10,19 @@ import torch
 from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.errors import UserError
 from morphing_faces.train import latents
-from morphing_faces.train.latents import Flow, Posterior, encode_all, find_latents, fit, mean_jtj, restored
+from morphing_faces.train.latents import (
+    Flow,
+    Posterior,
+    aggregate_posterior,
+    encode_all,
+    find_latents,
+    fit,
+    mean_jtj,
+    restored,
+)
 from morphing_faces.train.loop import load_run
 from morphing_faces.train.recipe import Recipe
+from morphing_faces.train.trainer import to_pictures
 from morphing_faces.train.vae import VAE
 
 LAYERS, STEPS = 6, 120
@@ -159,6 +169,24 @@ def test_latents_go_to_codes_and_back(network: VAE, data: Dataset) -> None:
     z = torch.randn(20, 32, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(own.z(own.code(z)), z, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(own.turn @ own.turn.T, torch.eye(32, dtype=torch.float64))
+
+
+def test_a_prior_is_fitted_to_refined_codes_where_the_recipe_says_so(
+    network: VAE, data: Dataset, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latents, "REFINED_AT_ONCE", 8)
+    recipe = load_run(tiny_run, data.image_shape)[1]
+    rows = data.training[:20]
+    plain = aggregate_posterior(network, data.images, rows, recipe)
+    torch.testing.assert_close(plain.means, encode_all(network, data.images, rows, recipe.mirror).means)
+    refined = aggregate_posterior(network, data.images, rows, recipe.replace(refine=3, precision="fp32"))
+    assert len(refined.means) == len(refined.variances) == 20
+    x = to_pictures(data.images[rows], "cpu")
+    for part, pictures in ((slice(8), x[:8]), (slice(8, 16), x[8:16].flip(3)), (slice(16, 20), x[16:])):
+        expected, log_variance = network.refine(pictures, 3, recipe.kl_weight)
+        torch.testing.assert_close(refined.means[part], expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(refined.variances[part], log_variance.exp(), atol=1e-3, rtol=1e-3)
+    assert (refined.means[:8] - plain.means[:8]).abs().max() > 0.1, "they are not refined: this shows nothing"
 
 
 def test_random_faces_go_as_far_as_they_are_told(network: VAE, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
         ("zoom", -0.1, "at least 0 and less than 1"),
         ("cooldown", 1.5, "from 0 to 1"),
         ("flow_layers", 65, "from 0 to 64"),
+        ("refine", -1, "from 0 to 64"),
         ("spread", (1.0, 1.0), "3 numbers from 0.1 to 10"),
         ("spread", (1.0, 1.0, float("nan")), "3 numbers from 0.1 to 10"),
         ("spread", (0.9, 1.1, 1.5), "1 each time when flow_layers is 0"),
@@ -90,6 +91,10 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_wanted(key: str, val
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(key: str, value: Any, allowed: str) -> None:
     assert refusal({key: value}) == f"{key} = {value!r}: must be {allowed}"
+
+
+def test_codes_that_cost_nothing_are_not_refined() -> None:
+    assert refusal({"refine": 4, "kl_weight": 0.0}).startswith("refine = 4: must be 0 when kl_weight is 0")
 
 
 @pytest.mark.parametrize("blocks", [[1, 2], [1, 1, 0]])

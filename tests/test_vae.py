@@ -97,6 +97,56 @@ def test_the_bound_is_that_of_the_terms() -> None:
     assert not terms.guide.any(), "without landmarks there is nothing to be guided by"
 
 
+@pytest.fixture
+def reader() -> tuple[VAE, torch.Tensor]:
+    """A small model that draws what it reads, a little, and pictures that it could draw better than its encoder knows."""
+    torch.manual_seed(2)
+    model = VAE(Recipe(latent_size=4, hidden=(16,)), (6, 6, 1)).requires_grad_(False)
+    assert isinstance(model.decoder, MlpDecoder)
+    with torch.no_grad():
+        model.decoder.picture.weight.normal_()
+        model.encoder.log_variance.bias.fill_(-8.0)  # as sure as one is that reads such pictures
+        return model, model.decode(torch.randn(7, 4))[0]
+
+
+def price(model: VAE, x: torch.Tensor, z: torch.Tensor, kl_weight: float) -> torch.Tensor:
+    """Nats, (n,): what a refined code is to make small."""
+    with torch.no_grad():
+        picture, log_sigma = model.decode(z)
+        length = -Normal(0.0, 1.0).log_prob(z).sum(1) * kl_weight  # type: ignore[no-untyped-call]
+        return length - log_likelihood(x, picture, log_sigma)
+
+
+def test_a_refined_code_is_nearer_to_the_optimum_and_never_worse(reader: tuple[VAE, torch.Tensor]) -> None:
+    model, x = reader
+    first, log_variance = model.encode(x)
+    before = price(model, x, first, 2.0)
+    last = before
+    for steps in (1, 4, 16):
+        mean, same = model.refine(x, steps, 2.0)
+        assert torch.equal(same, log_variance)
+        assert not mean.requires_grad
+        now = price(model, x, mean, 2.0)
+        assert (now <= last + 1e-3).all(), "of more steps the best is no worse"
+        last = now
+    assert (last < before - 1).all(), "it does nothing: this shows nothing"
+
+
+def test_each_picture_is_refined_by_itself_and_no_step_changes_nothing(reader: tuple[VAE, torch.Tensor]) -> None:
+    model, x = reader
+    torch.testing.assert_close(model.refine(x, 0, 1.0)[0], model.encode(x)[0])
+    together, alone = model.refine(x, 5, 1.0)[0], model.refine(x[2:3], 5, 1.0)[0]
+    torch.testing.assert_close(together[2:3], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_descent_that_leaves_all_bounds_keeps_the_encoders_code(
+    reader: tuple[VAE, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = reader
+    monkeypatch.setattr("morphing_faces.train.vae.REFINE_RATE", 1e30)
+    assert torch.equal(model.refine(x, 5, 1.0)[0], model.encode(x)[0])
+
+
 def test_sigma_stays_above_its_bound() -> None:
     model = VAE(Recipe(latent_size=4, hidden=(8,), sigma_min=0.05), (6, 6, 1))
     with torch.no_grad():

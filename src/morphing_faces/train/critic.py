@@ -18,8 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..dataset import Dataset, spread
-from .latents import MAX_CODES, encode_all, fit, restored
+from ..dataset import Dataset
+from .latents import aggregate_posterior, fit, restored
 from .networks import Encoder, leaky_relu
 from .recipe import Recipe
 from .trainer import Codes, Metrics, Trainer, learning_rate, training_rows
@@ -99,8 +99,8 @@ class CriticTrainer(Trainer):
 
     def begin(self, dataset: Dataset) -> None:
         """Fit the aggregate posterior, which the critic is shown faces of; the encoder rests, so it stays."""
-        rows = spread(training_rows(self.recipe, dataset), MAX_CODES)
-        posterior = encode_all(self.model, dataset.images, rows, self.recipe.mirror)
+        rows = training_rows(self.recipe, dataset)
+        posterior = aggregate_posterior(self.model, dataset.images, rows, self.recipe)
         self.flow = fit(posterior, self.model, self.recipe.flow_layers, self.recipe.seed)
 
     def step(self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None) -> Metrics:

@@ -24,7 +24,7 @@ from ..errors import UserError
 from ..files import BUNDLE, output_folder, replace_folder
 from ..golden import decimals, golden_values
 from ..pictures import to_uint8
-from .latents import MAX_CODES, Latents, Posterior, encode_all, find_latents, fit, restored
+from .latents import Latents, Posterior, aggregate_posterior, encode_all, find_latents, fit, restored
 from .loop import load_run
 from .onnx_export import (
     FP16_TOLERANCE,
@@ -196,16 +196,18 @@ def export(
     output_folder(out, BUNDLE, overwrite=overwrite)  # said now, not after minutes of work
     model, recipe, saved = load_run(run, dataset.image_shape)
     must_belong(run, dataset)
-    state = saved["trainer"].get("flow")  # of a run with a critic, which has learned to draw what it gives
-    rows = spread(training_rows(recipe, dataset), SUMMED_UP if state else MAX_CODES)
+    state = saved["trainer"].get("flow")  # of a run with a critic, which learned to draw what it gives
+    rows = training_rows(recipe, dataset)
     if len(rows) < recipe.latent_size:
         raise UserError(
             f"{dataset.folder} has {len(rows)} training pictures, fewer than the {recipe.latent_size} latent dimensions"
         )
-    say("encoding the training pictures")
-    posterior = encode_all(model, dataset.images, rows, recipe.mirror)
+    if state:
+        flow = restored(state, recipe.flow_layers)
+    else:
+        say("encoding the training pictures")
+        flow = fit(aggregate_posterior(model, dataset.images, rows, recipe), model, recipe.flow_layers, recipe.seed)
     say("finding the latent coordinates")
-    flow = restored(state, recipe.flow_layers) if state else fit(posterior, model, recipe.flow_layers, recipe.seed)
     latents = find_latents(model, flow, probes, recipe.seed, recipe.spread)
     say("measuring held-out pictures")
     sheet = run / "sheets" / "export.png" if os.access(run, os.W_OK) else None  # a run that may only be read has none
@@ -225,6 +227,7 @@ def export(
     half = rounded_together({name: with_half_weights(proto) for name, proto in exact.items()}, inputs)
     differences = compare(modules, exact, half, inputs)
 
+    posterior = encode_all(reference, dataset.images, spread(rows, SUMMED_UP), recipe.mirror)
     means, variances = posterior_in_z(posterior, latents, modules["encoder.onnx"])
     kl = kl_from_prior(means, variances.log()).mean(0)
     active = active_units(means)

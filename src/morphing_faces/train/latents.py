@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..dataset import spread
 from .checkpoint import load_into
-from .trainer import Codes, to_pictures
+from .recipe import Recipe
+from .trainer import Codes, autocast, to_pictures
 from .vae import VAE
 
 MAX_CODES = 20_000  # pictures that the aggregate posterior is estimated from, at most, and as many mirror images
 
+REFINED_AT_ONCE = 100
 WIDTH = 112  # of a coupling layer's hidden layers
 STEPS = 2500  # of BATCH codes; held-out ones are still told shorter at the end
 BATCH = 512
@@ -60,6 +63,23 @@ def encode_all(model: VAE, images: np.ndarray, rows: np.ndarray, mirror: bool, b
         for first in range(0, len(rows), batch):
             x = to_pictures(images[rows[first : first + batch]], model.device)
             parts.append(model.encode(x.flip(3) if flipped else x))
+    means, log_variances = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
+    return Posterior(means, log_variances.exp())
+
+
+def aggregate_posterior(model: VAE, images: np.ndarray, rows: np.ndarray, recipe: Recipe) -> Posterior:
+    """The codes that a prior is fitted to: of at most ``MAX_CODES`` of the pictures ``images[rows]`` and of their mirror images.
+
+    Where the recipe says so, codes are refined; that takes its time, and then every second batch is of mirror images.
+    """
+    rows = spread(rows, MAX_CODES)
+    if not recipe.refine:
+        return encode_all(model, images, rows, recipe.mirror)
+    parts = []
+    for count, first in enumerate(range(0, len(rows), REFINED_AT_ONCE)):
+        x = to_pictures(images[rows[first : first + REFINED_AT_ONCE]], model.device)
+        with autocast(recipe, model.device):
+            parts.append(model.refine(x.flip(3) if recipe.mirror and count % 2 else x, recipe.refine, recipe.kl_weight))
     means, log_variances = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
     return Posterior(means, log_variances.exp())
 

@@ -63,6 +63,9 @@ class Recipe:
     # --- the prior
     # Layers of an invertible map between u and the code, fitted to the aggregate posterior; 0 is its Gaussian alone.
     flow_layers: int = 0
+    # Steps down the gradient that bring each picture's code nearer to the bound's optimum than the encoder's answer is, before
+    # the prior is fitted to the codes; 0 takes the encoder's. A decoder draws more of a face than its encoder asks of it.
+    refine: int = 0
     # How far random faces go in u, in parts of how far the pictures' codes go: along the flow's visible directions, along the
     # others that it maps, and along the rest. A flow fits what lies far out worst.
     spread: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -110,7 +113,13 @@ class Recipe:
             need(fits, key, f"a list of {len(self.widths)} numbers from 1 to 64, one for each width")
         for key, most in (("batch", 65_536), ("steps", 10**9)):
             need(1 <= getattr(self, key) <= most, key, f"from 1 to {most}")
-        for key, most in (("kl_warmup", 10**9), ("warmup", 10**9), ("seed", 2**32 - 1), ("flow_layers", 64)):
+        for key, most in (
+            ("kl_warmup", 10**9),
+            ("warmup", 10**9),
+            ("seed", 2**32 - 1),
+            ("flow_layers", 64),
+            ("refine", 64),
+        ):
             need(0 <= getattr(self, key) <= most, key, f"from 0 to {most}")
         for key in ("shift", "kl_weight", "critic", "checkpoint_minutes"):
             need(0 <= getattr(self, key) < 1e6, key, "from 0 to a million")
@@ -123,6 +132,11 @@ class Recipe:
         need(0 < self.learning_rate <= 1, "learning_rate", "more than 0 and at most 1")
         need(1e-4 <= self.sigma_min <= 1, "sigma_min", "from 0.0001 to 1")
         need(0 < self.clip < math.inf, "clip", "more than 0 and finite")
+        need(
+            self.kl_weight > 0 or not self.refine,
+            "refine",
+            "0 when kl_weight is 0: a code without a price has no optimum",
+        )
         for key in ("ema", "zoom"):
             need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")
         need(0 <= self.cooldown <= 1, "cooldown", "from 0 to 1")

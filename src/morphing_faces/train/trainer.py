@@ -50,11 +50,7 @@ class Trainer:
         network: Any = DistributedDataParallel(self.model) if world > 1 else self.model
         use_compile = recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda")
         self.network = torch.compile(network) if use_compile else network
-        self.autocast = torch.autocast(
-            device.type,
-            torch.bfloat16,
-            enabled=recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(device)),
-        )
+        self.autocast = autocast(recipe, device)
         self.random = torch.Generator(device)
 
     @property
@@ -133,6 +129,12 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.averaged.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The precision that a recipe's passes are computed in."""
+    enabled = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def learning_rate(recipe: Recipe, step: int, done: float) -> float:
