@@ -129,7 +129,11 @@ def test_favourites_become_one_film_that_loops(hand: Hand, tiny_bundle: Path) ->
             await new Promise((done) => { video.onseeked = done; });
             const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 64 });
             const pen = canvas.getContext('2d');
-            pen.drawImage(video, 0, 0, 64, 64);
+            for (let tries = 0; tries < 100; tries++) { // a busy machine has nothing to draw at first
+              pen.drawImage(video, 0, 0, 64, 64);
+              if (pen.getImageData(0, 0, 1, 1).data[3]) break;
+              await new Promise((done) => setTimeout(done, 50));
+            }
             return [video.duration, video.videoWidth, ...pen.getImageData(0, 0, 64, 64).data];
           };
         }""",
