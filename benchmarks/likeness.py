@@ -2,7 +2,7 @@
 
     python benchmarks/likeness.py [--bundle color] --data DATA [--pictures 40]
 
-Of held-out pictures, frontal ones where the data set has landmarks: PSNR of the encoder's answer, of the encoder asked again, and of the
+Of held-out pictures, frontal ones where the data set has landmarks: mean of each one's PSNR, of the encoder's answer, of the encoder asked again, and of the
 latent that is fitted, which is what `encode`, `edit` and the page use; inside the face where there are landmarks. Beside them
 eigenfaces with as many components, and what each takes.
 """

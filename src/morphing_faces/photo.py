@@ -113,20 +113,23 @@ def fitted(model: Model, target: np.ndarray, z: np.ndarray) -> np.ndarray:
     dimension is moved by ``LIKENESS_PROBE`` and drawn. Of a step that part is taken which is nearest, or none: the answer
     is never further than ``z``.
     """
-    size = len(z)
-    least = float(np.square(model.decode(z)[0] - target).sum())
+    size, face = len(z), model.decode(z)
+    least = float(np.square(face - target).sum())
     wanted, area = shrunk(target[None])
     for first in range(0, size, LIKENESS_BLOCK):
         block = slice(first, min(first + LIKENESS_BLOCK, size))
-        drawn, _ = shrunk(model.decode(np.vstack([z, z + LIKENESS_PROBE * np.eye(size, dtype=np.float32)[block]])))
-        jacobian = (drawn[1:] - drawn[0]) / LIKENESS_PROBE
+        own, _ = shrunk(face)
+        moved, _ = shrunk(model.decode(z + LIKENESS_PROBE * np.eye(size, dtype=np.float32)[block]))
+        jacobian = (moved - own) / LIKENESS_PROBE
         system = area * jacobian @ jacobian.T + LIKENESS_PULL * np.eye(len(jacobian))
-        step = np.linalg.solve(system, area * jacobian @ (wanted[0] - drawn[0]) - LIKENESS_PULL * z[block])
+        step = np.linalg.solve(system, area * jacobian @ (wanted - own)[0] - LIKENESS_PULL * z[block])
         tried = np.tile(z, (len(LIKENESS_TRIES), 1))
         tried[:, block] += np.outer(LIKENESS_TRIES, step).astype(z.dtype)
-        errors = np.square(model.decode(tried) - target).sum((1, 2, 3))
-        if errors.min() < least:
-            least, z = float(errors.min()), tried[errors.argmin()]
+        faces = model.decode(tried)
+        errors = np.square(faces - target).sum((1, 2, 3))
+        best = errors.argmin()
+        if errors[best] < least:
+            least, z, face = float(errors[best]), tried[best], faces[best][None]
     return z
 
 

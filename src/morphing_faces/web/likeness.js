@@ -47,13 +47,13 @@ export async function askedAgain(model, input, first) {
  */
 export async function* fitted(model, input, z, enough = () => false) {
   const { imageShape, latentSize } = model;
-  const [height, width] = imageShape;
-  const area = Math.max(Math.floor(Math.min(height, width) / LIKENESS_SIDE), 1) ** 2;
+  const area = shrinking(imageShape) ** 2;
   const wanted = shrunk(input, imageShape);
-  let least = squared(toInput(await model.decode(z), imageShape), input);
+  let [face] = await drawn(model, z, 1);
+  let least = squared(face, input);
   for (let first = 0; first < latentSize; first += LIKENESS_BLOCK) {
     const count = Math.min(LIKENESS_BLOCK, latentSize - first);
-    const [own] = await drawn(model, z, 1);
+    const own = shrunk(face, imageShape);
     const missing = wanted.map((value, k) => value - own[k]);
     /** @type {Float64Array[]} */
     const jacobian = [];
@@ -63,7 +63,9 @@ export async function* fitted(model, input, z, enough = () => false) {
       for (let k = 0; k < rows; k++) probes[k * latentSize + from + k] += LIKENESS_PROBE;
       const moved = await drawn(model, probes, rows);
       if (enough()) return;
-      jacobian.push(...moved.map((row) => row.map((value, k) => (value - own[k]) / LIKENESS_PROBE)));
+      for (const each of moved) {
+        jacobian.push(shrunk(each, imageShape).map((value, k) => (value - own[k]) / LIKENESS_PROBE));
+      }
     }
     /** @type {number[][]} */
     const system = [];
@@ -82,23 +84,24 @@ export async function* fitted(model, input, z, enough = () => false) {
     LIKENESS_TRIES.forEach((part, row) =>
       step.forEach((value, k) => (tried[row * latentSize + first + k] += part * value)),
     );
-    for (const [row, part] of parts(await model.decode(tried, LIKENESS_TRIES.length), LIKENESS_TRIES.length).entries()) {
-      const error = squared(toInput(part, imageShape), input);
-      if (error < least) [least, z] = [error, tried.slice(row * latentSize, (row + 1) * latentSize)];
+    for (const [row, each] of (await drawn(model, tried, LIKENESS_TRIES.length)).entries()) {
+      const error = squared(each, input);
+      if (error < least) [least, face, z] = [error, each, tried.slice(row * latentSize, (row + 1) * latentSize)];
     }
     yield { z, done: (first + count) / latentSize };
   }
 }
 
 /**
- * The faces of `count` latents, shrunk.
+ * The faces of `count` latents, each as the encoder reads it.
  * @param {import("./model.js").Model} model
  * @param {Float32Array<ArrayBuffer>} z
  * @param {number} count
  */
 async function drawn(model, z, count) {
-  const pixels = parts(await model.decode(z, count), count);
-  return pixels.map((part) => shrunk(toInput(part, model.imageShape), model.imageShape));
+  const pixels = await model.decode(z, count);
+  const length = pixels.length / count;
+  return Array.from({ length: count }, (_, k) => toInput(pixels.subarray(k * length, (k + 1) * length), model.imageShape));
 }
 
 /**
@@ -120,12 +123,11 @@ function repeated(values, count) {
 }
 
 /**
- * @param {import("./picture.js").Pixels} pixels of `count` pictures
- * @param {number} count
+ * Pixels of a picture's side in one of the small picture's.
+ * @param {import("./picture.js").Shape} shape
  */
-function parts(pixels, count) {
-  const length = pixels.length / count;
-  return Array.from({ length: count }, (_, k) => pixels.subarray(k * length, (k + 1) * length));
+function shrinking([height, width]) {
+  return Math.max(Math.floor(Math.min(height, width) / LIKENESS_SIDE), 1);
 }
 
 /**
@@ -134,8 +136,9 @@ function parts(pixels, count) {
  * @param {import("./picture.js").Shape} shape
  * @returns {Float64Array}
  */
-function shrunk(picture, [height, width, channels]) {
-  const part = Math.max(Math.floor(Math.min(height, width) / LIKENESS_SIDE), 1);
+function shrunk(picture, shape) {
+  const [height, width, channels] = shape;
+  const part = shrinking(shape);
   const [rows, columns] = [Math.floor(height / part), Math.floor(width / part)];
   const small = new Float64Array(rows * columns * channels);
   for (let y = 0; y < rows * part; y++) {

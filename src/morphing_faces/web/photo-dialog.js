@@ -291,7 +291,8 @@ export class PhotoDialog {
     const { model } = this.app;
     const pixels = photo.cut(photograph, ...this.#leftAndRight, model.imageShape);
     const input = toInput(pixels, model.imageShape);
-    paint(byId("photo-crop", HTMLCanvasElement), asSeen(pixels, input, model.imageShape), model.imageShape);
+    const seen = asSeen(pixels, input, model.imageShape);
+    paint(byId("photo-crop", HTMLCanvasElement), seen, model.imageShape);
     const wanted = this.#wanted;
     const stale = () => model !== this.app.model || photograph !== this.#photograph;
     try {
@@ -301,7 +302,7 @@ export class PhotoDialog {
         if (stale()) return;
         paint(byId("photo-decoded", HTMLCanvasElement), decoded, model.imageShape);
         const near = resemblance(toInput(decoded, model.imageShape), input, model.imageShape);
-        this.encoded = { input, pixels: asSeen(pixels, input, model.imageShape), mean, std, z, near };
+        this.encoded = { input, pixels: seen, mean, std, z, near };
         this.#use.disabled = false;
       };
       const first = await askedAgain(model, input, mean);
