@@ -121,7 +121,7 @@ def test_augmentation_of_what_the_critic_sees_lets_the_gradient_through_and_shif
 
 
 def test_a_critic_goes_on_from_a_trained_model(data: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="name its run with --from RUN"):
+    with pytest.raises(UserError, match="name its run, or a bundle, with --from"):
         train(sharp(), data, tmp_path / "run", device="cpu", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -200,7 +200,7 @@ def test_an_encoder_learns_to_read_a_decoder_that_rests(data: Dataset, shaped_ru
 
 def test_an_encoder_alone_needs_a_decoder_to_read(data: Dataset, tmp_path: Path) -> None:
     alone = from_dict({**SHAPED, "encoder_only": True})
-    with pytest.raises(UserError, match="name its run with --from RUN"):
+    with pytest.raises(UserError, match="name its run, or a bundle, with --from"):
         train(alone, data, tmp_path / "run", device="cpu", progress=False)
     with pytest.raises(UserError, match="encoder_only = True: must be false when there is a critic"):
         sharp(encoder_only=True)

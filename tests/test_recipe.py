@@ -93,6 +93,11 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(key: str, value: A
     assert refusal({key: value}) == f"{key} = {value!r}: must be {allowed}"
 
 
+@pytest.mark.parametrize("other", [{"kl_weight": 0.0}, {"shift": 2.0}, {"zoom": 0.1}])
+def test_pictures_that_are_others_each_time_have_no_code_of_their_own(other: dict[str, float]) -> None:
+    assert refusal({"stored_codes": True, **other}).startswith("stored_codes = True: must be false when kl_weight is 0")
+
+
 def test_codes_that_cost_nothing_are_not_refined() -> None:
     assert refusal({"refine": 4, "kl_weight": 0.0}).startswith("refine = 4: must be 0 when kl_weight is 0")
 

@@ -18,7 +18,7 @@ from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.errors import UserError
 from morphing_faces.landmarks import MIRRORED, mirrored, turn, usable
 from morphing_faces.prepare import prepare, store_landmarks
-from morphing_faces.train.augment import augment
+from morphing_faces.train.augment import augment, which_mirrored
 from morphing_faces.train.latents import encode_all, fit
 from morphing_faces.train.loop import load_run, train
 from morphing_faces.train.networks import SmoothShuffle
@@ -196,8 +196,9 @@ def test_landmarks_follow_the_pictures_through_augmentation() -> None:
     y, x = np.mgrid[:SIDE, :SIDE]
     dots = np.exp(-((x - points[:, :1, :1]) ** 2 + (y - points[:, :1, 1:]) ** 2) / 8)[:, None]
     recipe = Recipe(shift=5.0, zoom=0.2)
+    random = torch.Generator().manual_seed(0)
     moved, known = augment(
-        torch.from_numpy(dots).float(), torch.from_numpy(points), recipe, torch.Generator().manual_seed(0)
+        torch.from_numpy(dots).float(), torch.from_numpy(points), which_mirrored(30, recipe, random), recipe, random
     )
     assert known is not None
     weight = moved[:, 0].clamp_min(0) / moved[:, 0].clamp_min(0).sum((1, 2), keepdim=True)

@@ -601,17 +601,19 @@ def test_a_killed_run_leaves_a_checkpoint_that_resumes(data: Dataset, tmp_path: 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo under torchrun")
 def test_two_processes_share_every_batch_and_finish(data: Dataset, tmp_path: Path) -> None:
-    """``torchrun -m morphing_faces train``, with the pictures that each process sees written down."""
-    (tmp_path / "small.toml").write_text(small(mirror=False, steps=3).to_toml(), encoding="utf-8")
+    """``torchrun -m morphing_faces train``, with the pictures that each process sees written down, and its stored codes."""
+    (tmp_path / "small.toml").write_text(small(mirror=False, steps=3, stored_codes=True).to_toml(), encoding="utf-8")
     (tmp_path / "spy.py").write_text(
         textwrap.dedent("""
             import os, runpy
             import numpy as np
             from morphing_faces.train.trainer import Trainer
 
-            def spied(self, step, done, images, landmarks, original=Trainer.step):
+            def spied(self, step, done, images, *rest, original=Trainer.step):
                 np.save(f"seen-{os.environ['RANK']}-{step}.npy", images)
-                return original(self, step, done, images, landmarks)
+                metrics = original(self, step, done, images, *rest)
+                np.save(f"codes-{os.environ['RANK']}-{step}.npy", self.codes.means.numpy())
+                return metrics
 
             Trainer.step = spied
             runpy.run_module("morphing_faces", run_name="__main__", alter_sys=True)
@@ -627,6 +629,9 @@ def test_two_processes_share_every_batch_and_finish(data: Dataset, tmp_path: Pat
         one, two = (rows_of(data, np.load(tmp_path / f"seen-{rank}-{step}.npy")) for rank in (0, 1))
         assert not set(one) & set(two)
         assert sorted(one + two) == sorted(order[20 * step : 20 * step + 20].tolist())
+        codes, same = (np.load(tmp_path / f"codes-{rank}-{step}.npy") for rank in (0, 1))
+        np.testing.assert_array_equal(codes, same)
+        assert set(np.flatnonzero(np.isfinite(codes[0]).all(1))) == set(order[: 20 * step + 20])
 
 
 def test_a_second_run_into_the_folder_is_told_who_holds_it(data: Dataset, tmp_path: Path) -> None:

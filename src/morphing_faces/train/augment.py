@@ -10,16 +10,23 @@ from ..landmarks import MIRRORED
 from .recipe import Recipe
 
 
+def which_mirrored(count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Which of so many pictures are mirrored, (count,) bool: half of them at random, or none, as the recipe says."""
+    return (torch.rand(count, generator=generator, device=generator.device) < 0.5) & recipe.mirror
+
+
 def augment(
-    x: Tensor, landmarks: Tensor | None, recipe: Recipe, generator: torch.Generator
+    x: Tensor, landmarks: Tensor | None, mirror: Tensor, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """Mirror, shift and zoom pictures (n, c, h, w) in [0, 1] at random, as the recipe says, and their landmarks (n, 68, 2)."""
+    """Mirror the pictures (n, c, h, w) in [0, 1] that ``mirror`` (n,) names; shift and zoom all at random, as the recipe says.
+
+    Their landmarks (n, 68, 2) follow.
+    """
     n, _, height, width = x.shape
 
     def uniform(extent: float) -> Tensor:
         return (torch.rand(n, generator=generator, device=x.device) * 2 - 1) * extent
 
-    mirror = (torch.rand(n, generator=generator, device=x.device) < 0.5) & recipe.mirror
     x = torch.where(mirror[:, None, None, None], x.flip(3), x)
     if landmarks is not None:
         turned = landmarks[:, MIRRORED] * landmarks.new_tensor((-1, 1)) + landmarks.new_tensor((width - 1, 0))

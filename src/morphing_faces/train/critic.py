@@ -97,20 +97,27 @@ class CriticTrainer(Trainer):
     def prior(self) -> Codes:
         return self.flow
 
-    def begin(self, dataset: Dataset) -> None:
+    def begin(self, dataset: Dataset, codes: Tensor | None = None) -> None:
         """Fit the aggregate posterior, which the critic is shown faces of; the encoder rests, so it stays."""
+        super().begin(dataset, codes)
         rows = training_rows(self.recipe, dataset)
-        posterior = aggregate_posterior(self.model, dataset.images, rows, self.recipe)
+        posterior = aggregate_posterior(self.model, dataset.images, rows, self.recipe, codes)
         self.flow = fit(posterior, self.model, self.recipe.flow_layers, self.recipe.seed)
 
-    def step(self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None) -> Metrics:
+    def step(
+        self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None, rows: Tensor | None = None
+    ) -> Metrics:
         """One step of the decoder and one of the critic. ``critic`` is its loss: 0.69 when it knows nothing, 0 when all."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, max(step - WARMUP, 0), done) if step >= WARMUP else 0.0
-        x = self.batch(step, images, landmarks).x
+        batch, mirror = self.batch(step, images, landmarks)
+        x = batch.x
         reconstructed = min(RECONSTRUCTED, len(x))
         with torch.no_grad():
             mean, log_variance = self.model.encode(x[:reconstructed])
+            if self.codes and rows is not None:
+                stored = self.codes.of(rows[:reconstructed], mirror[:reconstructed])
+                mean = torch.where(stored.isnan(), mean, stored)
             near = mean + 0.5 * torch.exp(0.5 * log_variance) * self._normal(mean)
             distance = ORDINARY_REACH * torch.rand(ORDINARY, 1, generator=self.random, device=self.device)
             ordinary = self.flow(distance * self._normal(mean, ORDINARY))

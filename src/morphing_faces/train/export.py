@@ -206,7 +206,8 @@ def export(
         flow = restored(state, recipe.flow_layers)
     else:
         say("encoding the training pictures")
-        flow = fit(aggregate_posterior(model, dataset.images, rows, recipe), model, recipe.flow_layers, recipe.seed)
+        posterior = aggregate_posterior(model, dataset.images, rows, recipe, saved["trainer"].get("codes"))
+        flow = fit(posterior, model, recipe.flow_layers, recipe.seed)
     say("finding the latent coordinates")
     latents = find_latents(model, flow, probes, recipe.seed, recipe.spread)
     say("measuring held-out pictures")

@@ -67,12 +67,20 @@ def encode_all(model: VAE, images: np.ndarray, rows: np.ndarray, mirror: bool, b
     return Posterior(means, log_variances.exp())
 
 
-def aggregate_posterior(model: VAE, images: np.ndarray, rows: np.ndarray, recipe: Recipe) -> Posterior:
+def aggregate_posterior(
+    model: VAE, images: np.ndarray, rows: np.ndarray, recipe: Recipe, codes: Tensor | None = None
+) -> Posterior:
     """The codes that a prior is fitted to: of at most ``MAX_CODES`` of the pictures ``images[rows]`` and of their mirror images.
 
-    Where the recipe says so, codes are refined; that takes its time, and then every second batch is of mirror images.
+    Where training stored ``codes`` (2, images, latent_size), their means are those of the pictures that it has visited. Else
+    the recipe may say that codes are refined; that takes its time, and then every second batch is of mirror images.
     """
     rows = spread(rows, MAX_CODES)
+    if codes is not None:
+        encoded = encode_all(model, images, rows, recipe.mirror)
+        means = codes[: 1 + recipe.mirror, torch.from_numpy(rows)].flatten(0, 1).float().cpu()
+        visited = means.isfinite().all(1)
+        return Posterior(means[visited], encoded.variances[visited])
     if not recipe.refine:
         return encode_all(model, images, rows, recipe.mirror)
     parts = []

@@ -147,26 +147,25 @@ def start(
         trainer.load(saved["trainer"])
         return trainer, saved["state"]
     past: list[dict[str, Any]] = []
+    codes = None
     if begin and is_bundle(begin):
         model, past = from_bundle(recipe, dataset, begin)
     elif begin:
         saved = checkpoint.load(begin)
         model = build(recipe, dataset, saved["trainer"]["average"], begin)
+        codes = saved["trainer"].get("codes")
         done = {key: saved["state"][key] for key in ("step", "seconds", "machine")}
         past = [*saved["state"]["past"], {"recipe": dataclasses.asdict(from_toml(begin / RECIPE)), **done}]
-    elif recipe.critic:
+    elif recipe.critic or recipe.encoder_only:
+        key = "critic" if recipe.critic else "encoder_only"
         raise UserError(
-            f"critic = {recipe.critic:g}: a critic goes on from a trained model; name its run with --from RUN"
-        )
-    elif recipe.encoder_only:
-        raise UserError(
-            "encoder_only = true: an encoder learns to read a decoder that is trained; name its run with --from RUN"
+            f"{key} = {getattr(recipe, key)!r}: goes on from a trained model; name its run, or a bundle, with --from"
         )
     else:
         model = new_model(recipe, dataset)
     torch.manual_seed(recipe.seed)
     trainer = kind(recipe, model, device, rank, world)
-    trainer.begin(dataset)
+    trainer.begin(dataset, codes)
     return trainer, {"step": 0, "bad_steps": 0, "seconds": 0.0, "machine": machine(device, world), "past": past}
 
 
@@ -213,7 +212,7 @@ def must_resume(run: Path, recipe: Recipe, dataset: Dataset, step: int) -> None:
 
 
 class Reader:
-    """Rows of a data set -> pictures and landmarks for a step. On a GPU that has the room they are held there."""
+    """Rows of a data set -> pictures, landmarks and the rows themselves for a step. On a GPU that has the room they are held there."""
 
     def __init__(self, dataset: Dataset, device: torch.device):
         self.images: np.ndarray | torch.Tensor = dataset.images
@@ -222,12 +221,12 @@ class Reader:
         if device.type == "cuda" and dataset.images.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.images = torch.from_numpy(np.array(dataset.images)).to(device)
 
-    def __call__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def __call__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         index = torch.from_numpy(rows).to(self.device)
         landmarks = None if self.landmarks is None else self.landmarks[index]
         if isinstance(self.images, np.ndarray):
-            return torch.from_numpy(self.images[rows]), landmarks
-        return self.images[index], landmarks
+            return torch.from_numpy(self.images[rows]), landmarks, index
+        return self.images[index], landmarks, index
 
 
 class Clock:

@@ -111,3 +111,12 @@ def signals() -> Iterator[list[int]]:
     finally:
         for each, handler in old.items():
             signal.signal(each, handler)
+
+
+def gathered(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors of one shape that all processes have, in the order of their ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [tensor]
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return parts

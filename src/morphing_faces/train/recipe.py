@@ -66,6 +66,9 @@ class Recipe:
     # Steps down the gradient that bring each picture's code nearer to the bound's optimum than the encoder's answer is, before
     # the prior is fitted to the codes; 0 takes the encoder's. A decoder draws more of a face than its encoder asks of it.
     refine: int = 0
+    # Every training picture keeps a code of its own, which goes down the bound's gradient with each visit, instead of the
+    # encoder's answer, and the encoder learns to answer it; a first code is refined.
+    stored_codes: bool = False
     # How far random faces go in u, in parts of how far the pictures' codes go: along the flow's visible directions, along the
     # others that it maps, and along the rest. A flow fits what lies far out worst.
     spread: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -136,6 +139,11 @@ class Recipe:
             self.kl_weight > 0 or not self.refine,
             "refine",
             "0 when kl_weight is 0: a code without a price has no optimum",
+        )
+        need(
+            not self.stored_codes or (self.kl_weight > 0 and not self.shift and not self.zoom),
+            "stored_codes",
+            "false when kl_weight is 0, or with shift or zoom: a picture that is another each time has no code of its own",
         )
         for key in ("ema", "zoom"):
             need(0 <= getattr(self, key) < 1, key, "at least 0 and less than 1")

@@ -14,11 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..dataset import Dataset, spread
 from ..landmarks import usable
-from .augment import augment
+from .augment import augment, which_mirrored
 from .networks import Batch
 from .processes import has_bf16
 from .recipe import Recipe
 from .shape import MeanFrame, mean_landmarks
+from .stored_codes import StoredCodes
 from .vae import VAE
 
 LEARNING_RATE_END = 0.02  # what is left of the learning rate at the end, as a fraction of its peak
@@ -52,36 +53,46 @@ class Trainer:
         self.network = torch.compile(network) if use_compile else network
         self.autocast = autocast(recipe, device)
         self.random = torch.Generator(device)
+        self.codes: StoredCodes | None = None
 
     @property
     def average(self) -> VAE:
         """The averaged weights."""
         return self.averaged.module  # type: ignore[return-value]
 
-    def step(self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None) -> Metrics:
+    def step(
+        self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None, rows: Tensor | None = None
+    ) -> Metrics:
         """One step on pictures, uint8 (n, height, width, channels), and with shape their landmarks (n, 68, 2).
 
-        ``step`` counts from 0 and seeds what is random; ``done`` is how much of the run is over, from 0 to 1, and sets
+        ``rows`` (n,) are the pictures' rows in the data, by which stored codes are found. ``step`` counts from 0 and seeds what is random; ``done`` is how much of the run is over, from 0 to 1, and sets
         the learning rate. The metrics are scalars, not read yet: reading makes a GPU wait. A step whose gradient is not
         finite changes nothing; its ``bad`` is 1.
         """
         recipe = self.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, done)
-        batch = self.batch(step, images, landmarks)
+        batch, mirror = self.batch(step, images, landmarks)
         noise = torch.randn(len(images), recipe.latent_size, generator=self.random, device=self.device)
+        stored = self.codes if recipe.stored_codes else None
         with self.autocast:
-            terms = self.network(batch, noise)
-        log_likelihood, kl, guide = (term.mean() for term in terms[:3])
+            codes = stored.visit(self.model, batch.x, rows, mirror, recipe) if stored else None
+            terms = self.network(batch, noise, codes)
+        log_likelihood, kl, guide, gap = (term.mean() for term in terms[:4])
         kl_weight = recipe.kl_weight * min(1.0, (step + 1) / max(recipe.kl_warmup, 1))
-        loss = (kl_weight * kl - log_likelihood + guide) / batch.x[0].numel()  # nats per pixel value
-        return {
+        size = batch.x[0].numel()
+        loss = (kl_weight * (kl + gap) - log_likelihood + guide) / size  # nats per pixel value
+        metrics = {
             "elbo": (log_likelihood - kl).detach(),
             "kl": kl.detach(),
             "guide": guide.detach(),
+            "gap": gap.detach(),
             "mse": (terms.picture.detach() - batch.x).square().mean(),
             **self.descend(loss),
         }
+        if stored and codes is not None and codes.grad is not None:
+            stored.descend(codes, codes.grad * (size * len(codes) / kl_weight), terms.variance.detach(), rows, mirror)
+        return metrics
 
     def descend(self, loss: Tensor) -> Metrics:
         """One step of the optimizer down ``loss``, and of the averaged weights; none where the gradient is not finite."""
@@ -98,16 +109,23 @@ class Trainer:
             self.averaged.update_parameters(self.model)
         return {"gradient_norm": norm, "bad": torch.tensor(float(not good))}
 
-    def batch(self, step: int, images: Tensor, landmarks: Tensor | None) -> Batch:
-        """Augmented pictures, and with shape what the landmarks say of them. Seeded by the step: resuming is exact."""
-        self.random.manual_seed((self.recipe.seed * 1_000_003 + step) * 4099 + self.rank)
-        x, landmarks = augment(to_pictures(images, self.device), landmarks, self.recipe, self.random)
-        if self.frame is None or landmarks is None:
-            return Batch(x)
-        return Batch(x, self.frame.appearance(x, landmarks), self.frame.field(landmarks))
+    def batch(self, step: int, images: Tensor, landmarks: Tensor | None) -> tuple[Batch, Tensor]:
+        """Augmented pictures, with shape what the landmarks say of them, and which of them are mirrored, (n,) bool.
 
-    def begin(self, dataset: Dataset) -> None:
-        """What a new run does before its first step: nothing here."""
+        Seeded by the step: resuming is exact.
+        """
+        self.random.manual_seed((self.recipe.seed * 1_000_003 + step) * 4099 + self.rank)
+        mirror = which_mirrored(len(images), self.recipe, self.random)
+        x, landmarks = augment(to_pictures(images, self.device), landmarks, mirror, self.recipe, self.random)
+        if self.frame is None or landmarks is None:
+            return Batch(x), mirror
+        return Batch(x, self.frame.appearance(x, landmarks), self.frame.field(landmarks)), mirror
+
+    def begin(self, dataset: Dataset, codes: Tensor | None = None) -> None:
+        """What a new run does before its first step: take over the stored codes of the run that it goes on from, if any."""
+        if codes is None and self.recipe.stored_codes:
+            codes = torch.full((2, len(dataset.images), self.recipe.latent_size), torch.nan, dtype=torch.float16)
+        self.codes = None if codes is None else StoredCodes(codes.to(self.device))
 
     @property
     def prior(self) -> Codes | None:
@@ -121,6 +139,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "averaged": self.averaged.n_averaged,
             "optimizer": self.optimizer.state_dict(),
+            **({} if self.codes is None else {"codes": self.codes.means}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -129,6 +148,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.averaged.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.codes = StoredCodes(state["codes"].to(self.device)) if "codes" in state else None
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:

@@ -17,12 +17,17 @@ REFINE_RATE, REFINE_MOMENTUM = 0.1, 0.6
 
 
 class Terms(NamedTuple):
-    """One pass: log p(x|z), KL(q(z|x) | p(z)) and what the guide misses, in nats, each (n,); and the mean pictures."""
+    """One pass: log p(x|z), KL(q(z|x) | p(z)), what the guide misses and how far the encoder is from stored codes.
+
+    Each in nats, (n,); and the mean pictures, and the variance of q(z|x), (n, latent_size).
+    """
 
     log_likelihood: Tensor
     kl: Tensor
     guide: Tensor
+    gap: Tensor
     picture: Tensor
+    variance: Tensor
 
 
 class VAE(nn.Module):
@@ -87,15 +92,25 @@ class VAE(nn.Module):
         picture, log_sigma = self.decode(z)
         return kl_weight * 0.5 * z.square().sum(1) - log_likelihood(x, picture, log_sigma.float())
 
-    def forward(self, batch: Batch, noise: Tensor) -> Terms:
-        """The terms of the bound, with one draw each by the reparametrization trick: ``z = mean + sigma * noise``."""
+    def forward(self, batch: Batch, noise: Tensor, codes: Tensor | None = None) -> Terms:
+        """The terms of the bound, with one draw each by the reparametrization trick: ``z = mean + sigma * noise``.
+
+        ``codes`` (n, latent_size), where there are any, stand in for the encoder's mean. The gap is then
+        KL(N(codes, sigma^2) | N(mean, sigma^2)), and it is the encoder's mean alone that learns by it.
+        """
         mean, log_variance = self.encode(batch.x)
+        gap = torch.zeros_like(mean[:, 0])
+        if codes is not None:
+            gap = 0.5 * ((mean - codes.detach()).square() * torch.exp(-log_variance.detach())).sum(1)
+            mean = codes
         drawing = self.decoder.draw(mean + torch.exp(0.5 * log_variance) * noise, batch)
         return Terms(
             log_likelihood(batch.x, drawing.picture, drawing.log_sigma),
             kl_from_prior(mean, log_variance).sum(1),
             drawing.guide,
+            gap,
             drawing.picture,
+            log_variance.exp(),
         )
 
 

@@ -1,0 +1,148 @@
+"""Training with a code of its own for every picture."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import SHAPED
+from morphing_faces.dataset import Dataset, open_dataset
+from morphing_faces.train import checkpoint
+from morphing_faces.train import critic as critics
+from morphing_faces.train.latents import aggregate_posterior, encode_all
+from morphing_faces.train.loop import Reader, load_run, train
+from morphing_faces.train.processes import Interrupted
+from morphing_faces.train.recipe import Recipe, from_dict
+from morphing_faces.train.trainer import Trainer, to_pictures, training_rows
+from test_training import assert_same_checkpoint, at_step
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(shaped_data: Path) -> Dataset:
+    return open_dataset(shaped_data)
+
+
+def stored(**changes: Any) -> Recipe:
+    own = {
+        "stored_codes": True,
+        "refine": 2,
+        "steps": 6,
+        "warmup": 2,
+        "kl_warmup": 0,
+        "kl_weight": 2.0,
+        "precision": "fp32",
+    }
+    return from_dict({**SHAPED, **own, **changes})
+
+
+@pytest.fixture
+def trainer(shaped_run: Path, data: Dataset) -> Trainer:
+    model = load_run(shaped_run, data.image_shape)[0].requires_grad_(True)
+    trainer = Trainer(stored(learning_rate=1e-6), model, CPU)
+    trainer.begin(data)
+    return trainer
+
+
+def test_codes_begin_refined_and_come_nearer_with_every_visit(trainer: Trainer, data: Dataset) -> None:
+    """The networks hardly move here: what falls is what the codes still miss, and the encoder's distance from them grows."""
+    rows = training_rows(trainer.recipe, data)[:16]
+    read = Reader(data, CPU)
+    prices = []
+    for _ in range(30):
+        metrics = trainer.step(0, 0.0, *read(rows))  # the same step: the same mirror images and noise each time
+        prices.append(
+            float(trainer.recipe.kl_weight * metrics["kl"] - metrics["elbo"] - metrics["kl"] + metrics["guide"])
+        )
+    assert prices[-1] < prices[0] - 1
+    assert float(metrics["gap"]) > 0.5
+    assert trainer.codes is not None
+    known = trainer.codes.means.isfinite().all(2)
+    assert int(known.sum()) == 16
+    assert known[:, rows].sum(0).tolist() == [1] * 16, "each picture, or its mirror image"
+
+
+def test_a_first_code_is_the_encoders_answer_refined(trainer: Trainer, data: Dataset) -> None:
+    rows = torch.from_numpy(training_rows(trainer.recipe, data)[:8])
+    x, mirror = to_pictures(data.images[rows.numpy()], CPU), torch.tensor([False, True] * 4)
+    assert trainer.codes is not None
+    first = trainer.codes.visit(trainer.model, x, rows, mirror, trainer.recipe)
+    torch.testing.assert_close(first.detach(), trainer.model.refine(x, 2, 2.0)[0])
+    gradient = torch.ones_like(first)
+    gradient[3], gradient[5] = torch.nan, 1e6
+    trainer.codes.descend(first, gradient, torch.full_like(first, 0.5), rows, mirror)
+    again = trainer.codes.visit(trainer.model, x, rows, mirror, trainer.recipe)
+    moved = (first - again).detach()
+    torch.testing.assert_close(moved[[0, 1, 2, 4, 6, 7]], torch.full((6, 16), 0.05), atol=2e-3, rtol=0)
+    assert moved[3].abs().max() < 2e-3, "a step that is not finite is not taken"
+    torch.testing.assert_close(moved[5], torch.full((16,), 1.5 * 0.5**0.5), atol=2e-3, rtol=0)
+    assert trainer.codes.of(rows, ~mirror).isnan().all()
+
+
+def test_the_encoder_learns_to_answer_the_codes(shaped_run: Path, data: Dataset) -> None:
+    model = load_run(shaped_run, data.image_shape)[0].requires_grad_(True)
+    with torch.no_grad():
+        model.encoder.mean.bias.add_(0.5)
+    trainer = Trainer(stored(learning_rate=1e-3, refine=20), model, CPU)
+    trainer.begin(data)
+    read = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])
+    gaps = [float(trainer.step(0, 0.0, *read)["gap"]) for _ in range(60)]
+    assert gaps[-1] < 0.5 * gaps[0]
+
+
+def test_a_resumed_run_with_codes_is_the_uninterrupted_one(
+    shaped_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: str) -> None:
+        train(stored(), data, tmp_path / folder, begin=shaped_run, device="cpu", progress=False)
+
+    run("whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(Interrupted):
+            run("parts")
+    run("parts")
+    # Compared as numbers where there are some: what is not a number equals nothing.
+    whole, parts = (checkpoint.load(tmp_path / name) for name in ("whole", "parts"))
+    one, other = (each["trainer"].pop("codes") for each in (whole, parts))
+    assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
+    assert int(one.isfinite().all(2).sum()) > 60
+    for name, each in (("whole", whole), ("parts", parts)):
+        each.pop("format")
+        checkpoint.save(tmp_path / name, each)
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_codes_go_with_the_model_to_the_critic_and_to_the_prior(
+    shaped_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(critics, "WARMUP", 0)
+    train(stored(), data, tmp_path / "codes", begin=shaped_run, device="cpu", progress=False)
+    sharp = stored(stored_codes=False, critic=1.0, steps=2)
+    train(sharp, data, tmp_path / "sharp", begin=tmp_path / "codes", device="cpu", progress=False)
+    train(
+        stored(stored_codes=False, encoder_only=True, steps=2),
+        data, tmp_path / "last", begin=tmp_path / "sharp", device="cpu", progress=False,
+    )  # fmt: skip
+    model, recipe, saved = load_run(tmp_path / "last", data.image_shape)
+    codes = saved["trainer"]["codes"]
+    first = checkpoint.load(tmp_path / "codes")["trainer"]["codes"]
+    assert torch.equal(codes.nan_to_num(9), first.nan_to_num(9))
+    rows = training_rows(recipe, data)
+    prior = aggregate_posterior(model, data.images, rows, recipe, codes)
+    known = codes[:, torch.from_numpy(rows)].flatten(0, 1).float()
+    visited = known.isfinite().all(1)
+    assert 60 < int(visited.sum()) < len(visited)
+    assert torch.equal(prior.means, known[visited])
+    assert torch.equal(prior.variances, encode_all(model, data.images, rows, recipe.mirror).variances[visited])
+
+
+def test_a_step_without_rows_is_told(trainer: Trainer, data: Dataset) -> None:
+    images, landmarks, _ = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])
+    with pytest.raises(ValueError, match="found by the pictures' rows"):
+        trainer.step(0, 0.0, images, landmarks)
