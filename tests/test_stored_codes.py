@@ -142,7 +142,10 @@ def test_codes_go_with_the_model_to_the_critic_and_to_the_prior(
     assert torch.equal(prior.variances, encode_all(model, data.images, rows, recipe.mirror).variances[visited])
 
 
-def test_a_step_without_rows_is_told(trainer: Trainer, data: Dataset) -> None:
-    images, landmarks, _ = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])
+def test_a_step_without_rows_or_without_codes_is_told(trainer: Trainer, data: Dataset) -> None:
+    images, landmarks, rows = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])
     with pytest.raises(ValueError, match="found by the pictures' rows"):
         trainer.step(0, 0.0, images, landmarks)
+    trainer.codes = None
+    with pytest.raises(ValueError, match="begin before the first step"):
+        trainer.step(0, 0.0, images, landmarks, rows)

@@ -75,6 +75,8 @@ class Trainer:
         batch, mirror = self.batch(step, images, landmarks)
         noise = torch.randn(len(images), recipe.latent_size, generator=self.random, device=self.device)
         stored = self.codes if recipe.stored_codes else None
+        if recipe.stored_codes and stored is None:
+            raise ValueError("there are no stored codes: begin before the first step")
         with self.autocast:
             codes = stored.visit(self.model, batch.x, rows, mirror, recipe) if stored else None
             terms = self.network(batch, noise, codes)
