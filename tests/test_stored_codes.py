@@ -142,6 +142,14 @@ def test_codes_go_with_the_model_to_the_critic_and_to_the_prior(
     assert torch.equal(prior.variances, encode_all(model, data.images, rows, recipe.mirror).variances[visited])
 
 
+def test_codes_of_other_pictures_are_left_behind(shaped_run: Path, data: Dataset, tmp_path: Path) -> None:
+    train(stored(steps=2), data, tmp_path / "codes", begin=shaped_run, device="cpu", progress=False)
+    (tmp_path / "codes" / "data.json").write_text('{"sha256": "another set"}', encoding="utf-8")
+    train(stored(steps=1), data, tmp_path / "next", begin=tmp_path / "codes", device="cpu", progress=False)
+    codes = checkpoint.load(tmp_path / "next")["trainer"]["codes"]
+    assert int(codes.isfinite().all(2).sum()) == 16, "only those of its own one step"
+
+
 def test_a_step_without_rows_or_without_codes_is_told(trainer: Trainer, data: Dataset) -> None:
     images, landmarks, rows = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])
     with pytest.raises(ValueError, match="found by the pictures' rows"):

@@ -117,10 +117,15 @@ def _labels(path: Path, count: int) -> dict[str, list[str]]:
     return {key: [row[column] for row in rows] for column, key in enumerate(first) if column > 0}
 
 
+def belongs(run: Path, dataset: Dataset) -> bool:
+    """Whether the run in the folder ``run`` was begun on ``dataset``."""
+    record = read_json(run / "data.json")
+    return isinstance(record, dict) and record.get("sha256") == dataset.record["sha256"]
+
+
 def must_belong(run: Path, dataset: Dataset) -> None:
     """Raise ``UserError`` with the remedy unless the run in the folder ``run`` was begun on ``dataset``."""
-    record = read_json(run / "data.json")
-    if not isinstance(record, dict) or record.get("sha256") != dataset.record["sha256"]:
+    if not belongs(run, dataset):
         raise UserError(
             f"{run} was trained on other pictures than {dataset.folder}: give --data the folder it was trained on, "
             "or train into a new folder"

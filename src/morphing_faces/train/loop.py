@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..dataset import Dataset, batch_rows, must_belong
+from ..dataset import Dataset, batch_rows, belongs, must_belong
 from ..errors import UserError
 from ..files import atomic_write, clear_leftovers, lock_folder
 from . import checkpoint
@@ -153,7 +153,8 @@ def start(
     elif begin:
         saved = checkpoint.load(begin)
         model = build(recipe, dataset, saved["trainer"]["average"], begin)
-        codes = saved["trainer"].get("codes")
+        if "codes" in saved["trainer"] and belongs(begin, dataset):  # they are of these pictures, row by row
+            codes = saved["trainer"]["codes"]
         done = {key: saved["state"][key] for key in ("step", "seconds", "machine")}
         past = [*saved["state"]["past"], {"recipe": dataclasses.asdict(from_toml(begin / RECIPE)), **done}]
     elif recipe.critic or recipe.encoder_only:
