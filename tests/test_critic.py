@@ -17,10 +17,10 @@ from morphing_faces.train import checkpoint
 from morphing_faces.train import critic as critics
 from morphing_faces.train.critic import Critic, CriticTrainer, diff_augment
 from morphing_faces.train.latents import restored
-from morphing_faces.train.loop import load_run, train
+from morphing_faces.train.loop import load_run, start, train
 from morphing_faces.train.processes import Interrupted
 from morphing_faces.train.recipe import Recipe, from_dict, recipe
-from morphing_faces.train.trainer import Trainer
+from morphing_faces.train.trainer import Trainer, to_pictures
 from test_training import assert_same_checkpoint, on_two_processes
 
 CPU = torch.device("cpu")
@@ -196,6 +196,24 @@ def test_an_encoder_learns_to_read_a_decoder_that_rests(data: Dataset, shaped_ru
     for each in (model, trainer.average):
         rests = {name for name, tensor in each.state_dict().items() if torch.equal(tensor, before[name])}
         assert rests == {name for name in before if name.startswith(("decoder.", "landmarks", "encoder.units."))}
+
+
+def test_a_deeper_encoder_goes_on_from_a_shallower_one(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
+    """It answers at first what that one did, though blocks are new, and then all of it learns."""
+    deeper = from_dict({**SHAPED, "encoder_only": True, "encoder_blocks": [2, 1, 3], "steps": 1})
+    trainer, _ = start(deeper, data, tmp_path / "run", shaped_run, CPU, 0, 1)
+    model = load_run(shaped_run, data.image_shape)[0]
+    x = to_pictures(data.images[:8], "cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(trainer.model.encode(x), model.encode(x))
+    assert len(list(trainer.model.parameters())) > len(list(model.parameters()))
+    again, _ = start(deeper, data, tmp_path / "run", shaped_run, CPU, 0, 1)
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), f"{name} depends on the seed alone"
+    (tmp_path / "deeper").mkdir()
+    checkpoint.save(tmp_path / "deeper", {"trainer": {"average": trainer.average.state_dict()}})
+    with pytest.raises(UserError, match="was the recipe changed"):  # fewer blocks would lose what was learned
+        start(from_dict({**SHAPED, "encoder_only": True}), data, tmp_path / "run", tmp_path / "deeper", CPU, 0, 1)
 
 
 def test_an_encoder_alone_needs_a_decoder_to_read(data: Dataset, tmp_path: Path) -> None:

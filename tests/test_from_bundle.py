@@ -15,7 +15,8 @@ from conftest import SHAPED
 from morphing_faces.dataset import open_dataset
 from morphing_faces.errors import UserError
 from morphing_faces.train import checkpoint
-from morphing_faces.train.from_bundle import from_bundle
+from morphing_faces.train import from_bundle as from_bundles
+from morphing_faces.train.from_bundle import from_bundle, initializers
 from morphing_faces.train.loop import load_run, train
 from morphing_faces.train.recipe import from_dict
 from morphing_faces.train.shape import EDGE
@@ -99,6 +100,28 @@ def test_networks_of_another_size_are_refused_by_the_weight_that_differs(
     with pytest.raises(UserError, match="draws pictures of"):
         train(recipe, data, tmp_path / "run", begin=shaped_bundle, device="cpu", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_deeper_network_begins_as_the_bundle_and_a_shallower_one_is_refused(
+    shaped_bundle: Path, shaped_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_dataset(shaped_data)
+    pictures = data.images[data.training[:4]]
+    bundle = mf.load(shaped_bundle)
+    model, _ = from_bundle(
+        from_dict({**SHAPED, "encoder_blocks": [1, 2, 3], "decoder_blocks": [2, 1, 2]}), data, shaped_bundle
+    )
+    with torch.no_grad():
+        mean, _ = model.encode(to_pictures(pictures, "cpu"))
+        drawn = model.decode(torch.from_numpy(bundle.sample(4)))[0].clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(drawn, bundle.decode(bundle.sample(4)), atol=2e-3)
+    np.testing.assert_allclose(mean.numpy(), bundle.encode(pictures).mean, atol=2e-2)
+
+    more = {"encoder.blocks.0.1.narrow.weight": torch.zeros(6, 12, 1, 1)}
+    monkeypatch.setattr(from_bundles, "initializers", lambda content: initializers(content) | more)
+    with pytest.raises(UserError, match="more residual blocks than the recipe 'shaped'") as caught:
+        from_bundle(from_dict(SHAPED), data, shaped_bundle)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_bundle_is_refused_before_anything_is_written(

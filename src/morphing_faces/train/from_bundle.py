@@ -15,6 +15,7 @@ from .. import bundle as bundles
 from ..dataset import Dataset, spread
 from ..errors import UserError
 from ..model import Model
+from .networks import new_blocks
 from .recipe import Recipe
 from .trainer import new_model, training_rows
 from .vae import VAE
@@ -33,7 +34,8 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
 
     It draws what the bundle draws. Its codes are the whitened ones that the bundle's networks speak to each other in,
     without flow and rotation. Sigma is not in a bundle and begins anew, as does shape where the bundle has none; of the
-    codes' variances only the mean over training pictures is kept.
+    codes' variances only the mean over training pictures is kept. Residual blocks that only the recipe has begin at the
+    identity.
 
     Raises ``UserError`` when the networks are not those of the recipe, or the pictures not of the bundle's size.
     """
@@ -48,18 +50,26 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
     same_parts = bundle.has_shape == model.shape
     decoder, encoder = (initializers(bundle.read(name)) for name in ("decoder.onnx", "encoder.onnx"))
     tensors = model.state_dict()
+    theirs = {name: name_in(encoder if name.startswith("encoder.") else decoder, name) for name in tensors}
+    new = tuple(new_blocks(model, [name for name, their in theirs.items() if their]))
     for name, own in tensors.items():
         source = encoder if name.startswith("encoder.") else decoder
-        value = next((source[other] for other in other_names(name) if other in source), None)
+        value = source[theirs[name]] if theirs[name] else None
         frame = "units." in name and name.startswith("decoder.")  # of another frame where one has shape and one has not
         if value is not None and value.shape == own.shape and (same_parts or not frame):
             own.copy_(value)
-        elif not begins_anew(name, same_parts):
+        elif not (name.startswith(new) or begins_anew(name, same_parts)):
             shape = "nothing" if value is None else tuple(value.shape)
             raise UserError(
                 f"{folder}: its networks are not those of the recipe {recipe.name!r}: {name} is {shape}, expected "
                 f"{tuple(own.shape)}; begin at a bundle that was trained by this recipe, or change the recipe's widths and blocks"
             )
+    blocks = {name for name in (*decoder, *encoder) if name.endswith(".narrow.weight")}
+    if lost := sorted(blocks - set(theirs.values())):
+        raise UserError(
+            f"{folder}: its networks have more residual blocks than the recipe {recipe.name!r}: {lost[0]} would be lost; "
+            "raise the recipe's encoder_blocks or decoder_blocks"
+        )
     if bundle.has_shape and model.shape:
         tensors["landmarks"].copy_(torch.tensor(bundle.manifest["shape"]["landmarks"]))
     tensors["encoder.log_variance.weight"].zero_()
@@ -99,6 +109,11 @@ def initializers(content: bytes) -> dict[str, Tensor]:
         if len(node.input) == 3 and node.input[1].endswith(".weight") and node.input[2] in found:
             found[node.input[1].removesuffix("weight") + "bias"] = found[node.input[2]]
     return found
+
+
+def name_in(source: dict[str, Tensor], name: str) -> str:
+    """What the weight ``name`` is called in the bundle's ``source``; empty where it is not there."""
+    return next((other for other in other_names(name) if other in source), "")
 
 
 def other_names(name: str) -> list[str]:

@@ -20,7 +20,7 @@ from ..files import atomic_write, clear_leftovers, lock_folder
 from . import checkpoint
 from .critic import CriticTrainer
 from .from_bundle import from_bundle, is_bundle
-from .networks import ImageShape
+from .networks import ImageShape, new_blocks
 from .processes import Interrupted, largest, machine, processes, signals
 from .recipe import FIELDS, Recipe, from_toml
 from .trainer import Metrics, Trainer, has_shape, new_model, training_rows
@@ -152,7 +152,8 @@ def start(
         model, past = from_bundle(recipe, dataset, begin)
     elif begin:
         saved = checkpoint.load(begin)
-        model = build(recipe, dataset, saved["trainer"]["average"], begin)
+        torch.manual_seed(recipe.seed)
+        model = build(recipe, dataset, saved["trainer"]["average"], begin, deeper=True)
         if "codes" in saved["trainer"] and belongs(begin, dataset):  # they are of these pictures, row by row
             codes = saved["trainer"]["codes"]
         done = {key: saved["state"][key] for key in ("step", "seconds", "machine")}
@@ -170,9 +171,17 @@ def start(
     return trainer, {"step": 0, "bad_steps": 0, "seconds": 0.0, "machine": machine(device, world), "past": past}
 
 
-def build(recipe: Recipe, dataset: Dataset, tensors: dict[str, torch.Tensor], run: Path) -> VAE:
-    """A model of saved weights. Raises ``UserError`` where they are another recipe's, or the pictures lack its landmarks."""
+def build(
+    recipe: Recipe, dataset: Dataset, tensors: dict[str, torch.Tensor], run: Path, *, deeper: bool = False
+) -> VAE:
+    """A model of saved weights. Where it may be ``deeper``, residual blocks that are not among them begin at the identity.
+
+    Raises ``UserError`` where they are another recipe's, or the pictures lack its landmarks.
+    """
     model = VAE(recipe, dataset.image_shape, has_shape(recipe, dataset))
+    if deeper:
+        new = tuple(new_blocks(model, tensors))
+        tensors = {**tensors, **{name: own for name, own in model.state_dict().items() if name.startswith(new)}}
     checkpoint.load_into(model, tensors, run)
     return model
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -193,6 +194,15 @@ class Bottleneck(nn.Module):
             h = h * (1 + scale) + shift
         h = leaky_relu(self.narrow(leaky_relu(h)))
         return x + self.widen(leaky_relu(self.middle(h)))
+
+
+def new_blocks(network: nn.Module, known: Collection[str]) -> list[str]:
+    """Names of the residual blocks of which no tensor is ``known``, each with the dot at its end: they begin at the identity.
+
+    So a deeper network goes on from a shallower one and does at first what that one did.
+    """
+    blocks = (f"{name}." for name, module in network.named_modules() if isinstance(module, Bottleneck))
+    return [block for block in blocks if not any(name.startswith(block) for name in known)]
 
 
 class ConvEncoder(Encoder):
