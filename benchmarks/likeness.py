@@ -2,9 +2,9 @@
 
     python benchmarks/likeness.py [--bundle color] --data DATA [--pictures 40]
 
-Of held-out pictures, frontal ones where the data set has landmarks: mean of each one's PSNR, of the encoder's answer, of the encoder asked again, and of the
-latent that is fitted, which is what `encode`, `edit` and the page use; inside the face where there are landmarks. Beside them
-eigenfaces with as many components, and what each takes.
+Of held-out pictures, frontal ones where the data set has landmarks: the mean of each one's PSNR, inside the face where there are
+landmarks. Of the encoder's answer, of the encoder asked again, and of the latent that is fitted, which is what `encode`, `edit` and
+the page use; beside them eigenfaces with as many components, and what each takes.
 """
 
 from __future__ import annotations

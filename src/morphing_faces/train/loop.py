@@ -47,10 +47,9 @@ def train(
     """Train ``recipe`` on ``dataset`` into the folder ``run``, or resume what is there; returns the last metrics.
 
     A new run begins at the averaged weights of the run ``begin``, or at those of a bundle, where one is given; its
-    optimizer begins anew. With
-    ``minutes`` the run ends after so many more, whatever ``steps`` says, and the learning rate follows the clock. Under
-    ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a run resumed without
-    ``minutes`` is the uninterrupted one bit for bit.
+    optimizer begins anew. With ``minutes`` the run ends after so many more, whatever ``steps`` says, and the learning rate
+    follows the clock. Under ``torchrun`` every process calls this; each reads its share of every batch. On a CPU a run
+    resumed without ``minutes`` is the uninterrupted one bit for bit.
 
     Raises ``UserError`` when ``run`` holds another recipe or other data, is being trained by another process, or too many
     steps in a row are not finite; ``Interrupted`` after Ctrl-C or SIGTERM, with the checkpoint written.
