@@ -51,10 +51,9 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
     decoder, encoder = (initializers(bundle.read(name)) for name in ("decoder.onnx", "encoder.onnx"))
     tensors = model.state_dict()
     theirs = {name: name_in(encoder if name.startswith("encoder.") else decoder, name) for name in tensors}
-    new = tuple(new_blocks(model, [name for name, their in theirs.items() if their]))
+    new = new_blocks(model, [name for name, (_, value) in theirs.items() if value is not None])
     for name, own in tensors.items():
-        source = encoder if name.startswith("encoder.") else decoder
-        value = source[theirs[name]] if theirs[name] else None
+        _, value = theirs[name]
         frame = "units." in name and name.startswith("decoder.")  # of another frame where one has shape and one has not
         if value is not None and value.shape == own.shape and (same_parts or not frame):
             own.copy_(value)
@@ -65,7 +64,7 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
                 f"{tuple(own.shape)}; begin at a bundle that was trained by this recipe, or change the recipe's widths and blocks"
             )
     blocks = {name for name in (*decoder, *encoder) if name.endswith(".narrow.weight")}
-    if lost := sorted(blocks - set(theirs.values())):
+    if lost := sorted(blocks - {their for their, _ in theirs.values()}):
         raise UserError(
             f"{folder}: its networks have more residual blocks than the recipe {recipe.name!r}: {lost[0]} would be lost; "
             "raise the recipe's encoder_blocks or decoder_blocks"
@@ -111,9 +110,10 @@ def initializers(content: bytes) -> dict[str, Tensor]:
     return found
 
 
-def name_in(source: dict[str, Tensor], name: str) -> str:
-    """What the weight ``name`` is called in the bundle's ``source``; empty where it is not there."""
-    return next((other for other in other_names(name) if other in source), "")
+def name_in(source: dict[str, Tensor], name: str) -> tuple[str, Tensor | None]:
+    """What the weight ``name`` is called in the bundle's ``source``, and the weight; empty and None where it is not there."""
+    their = next((other for other in other_names(name) if other in source), "")
+    return their, source.get(their)
 
 
 def other_names(name: str) -> list[str]:

@@ -179,7 +179,7 @@ def build(
     """
     model = VAE(recipe, dataset.image_shape, has_shape(recipe, dataset))
     if deeper:
-        new = tuple(new_blocks(model, tensors))
+        new = new_blocks(model, tensors)
         tensors = {**tensors, **{name: own for name, own in model.state_dict().items() if name.startswith(new)}}
     checkpoint.load_into(model, tensors, run)
     return model

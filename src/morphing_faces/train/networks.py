@@ -196,13 +196,13 @@ class Bottleneck(nn.Module):
         return x + self.widen(leaky_relu(self.middle(h)))
 
 
-def new_blocks(network: nn.Module, known: Collection[str]) -> list[str]:
+def new_blocks(network: nn.Module, known: Collection[str]) -> tuple[str, ...]:
     """Names of the residual blocks of which no tensor is ``known``, each with the dot at its end: they begin at the identity.
 
     So a deeper network goes on from a shallower one and does at first what that one did.
     """
     blocks = (f"{name}." for name, module in network.named_modules() if isinstance(module, Bottleneck))
-    return [block for block in blocks if not any(name.startswith(block) for name in known)]
+    return tuple(block for block in blocks if not any(name.startswith(block) for name in known))
 
 
 class ConvEncoder(Encoder):

@@ -66,8 +66,8 @@ class Trainer:
         """One step on pictures, uint8 (n, height, width, channels), and with shape their landmarks (n, 68, 2).
 
         ``rows`` (n,) are the pictures' rows in the data, by which stored codes are found. ``step`` counts from 0 and seeds
-        what is random; ``done`` is how much of the run is over, from 0 to 1, and sets the learning rate. The metrics are scalars, not read yet: reading makes a GPU wait. A step whose gradient is not
-        finite changes nothing; its ``bad`` is 1.
+        what is random; ``done`` is how much of the run is over, from 0 to 1, and sets the learning rate. The metrics are
+        scalars, not read yet: reading makes a GPU wait. A step whose gradient is not finite changes nothing; its ``bad`` is 1.
         """
         recipe = self.recipe
         for group in self.optimizer.param_groups:
