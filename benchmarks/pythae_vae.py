@@ -27,7 +27,7 @@ import torch
 
 from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.train import checkpoint
-from morphing_faces.train.latents import Flow
+from morphing_faces.train.flow import Flow
 from morphing_faces.train.loop import RECIPE
 from morphing_faces.train.processes import machine
 from morphing_faces.train.recipe import Recipe, recipe

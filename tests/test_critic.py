@@ -16,7 +16,7 @@ from morphing_faces.errors import UserError
 from morphing_faces.train import checkpoint
 from morphing_faces.train import critic as critics
 from morphing_faces.train.critic import Critic, CriticTrainer, diff_augment
-from morphing_faces.train.latents import restored
+from morphing_faces.train.flow import restored
 from morphing_faces.train.loop import load_run, start, train
 from morphing_faces.train.processes import Interrupted
 from morphing_faces.train.recipe import Recipe, from_dict, recipe
@@ -224,12 +224,21 @@ def test_an_encoder_alone_needs_a_decoder_to_read(data: Dataset, tmp_path: Path)
         sharp(encoder_only=True)
 
 
-def test_the_second_and_third_recipes_fit_the_first() -> None:
-    first, second, third = recipe("color"), recipe("color-sharp"), recipe("color-encoder")
-    for key in ("name", "network", "latent_size", "widths", "encoder_blocks", "decoder_blocks", "shape", "sigma_min"):
-        assert getattr(first, key) == getattr(second, key) == getattr(third, key), key
-    for key in ("flow_layers", "refine", "kl_weight", "spread"):  # the critic learns what the prior gives
-        assert getattr(second, key) == getattr(third, key), key
-    assert second.critic > 0
-    assert third.encoder_only
-    assert not first.critic
+def test_the_recipes_of_color_fit_each_other() -> None:
+    first, codes, sharp, encoder = map(recipe, ("color", "color-codes", "color-sharp", "color-encoder"))
+    for each in (codes, sharp, encoder):
+        for key in (
+            "name",
+            "network",
+            "latent_size",
+            "widths",
+            "encoder_blocks",
+            "decoder_blocks",
+            "shape",
+            "sigma_min",
+        ):
+            assert getattr(first, key) == getattr(each, key), key
+        for key in ("flow_layers", "kl_weight", "spread", "mirror"):  # the critic learns what the prior gives
+            assert getattr(first, key) == getattr(each, key), key
+    assert (first.goes_on, codes.goes_on, sharp.goes_on) == ("", "code_weight", "critic")
+    assert encoder.goes_on == "encoder_only"

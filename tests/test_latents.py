@@ -9,16 +9,16 @@ import torch
 
 from morphing_faces.dataset import Dataset, open_dataset
 from morphing_faces.errors import UserError
+from morphing_faces.train import flow as flows
 from morphing_faces.train import latents
+from morphing_faces.train.flow import Flow, restored
 from morphing_faces.train.latents import (
-    Flow,
     Posterior,
     aggregate_posterior,
     encode_all,
     find_latents,
     fit,
     mean_jtj,
-    restored,
 )
 from morphing_faces.train.loop import load_run
 from morphing_faces.train.recipe import Recipe
@@ -47,15 +47,13 @@ def small() -> VAE:
 def fitted(small: VAE) -> Flow:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latents, "STEPS", STEPS)
-        patch.setattr(latents, "WIDTH", 32)
         return fit(bow(2000, 0), small, LAYERS, 0)
 
 
 def nats(flow: Flow, codes: Posterior) -> float:
     """Nats of a code, but for a constant that every flow with these moments shares."""
     with torch.no_grad():
-        x, log_determinant = flow.straighten((codes.means - flow.mean) @ torch.linalg.inv(flow.root).T)
-    return float((0.5 * x.square().sum(1) - log_determinant).mean())
+        return float(flow.length(codes.means, flow.whitening()).mean())
 
 
 def test_a_flow_goes_there_and_back(fitted: Flow) -> None:
@@ -85,7 +83,7 @@ def test_a_flow_of_no_layers_is_the_gaussian(small: VAE) -> None:
 
 def test_fitting_depends_on_its_arguments_alone(fitted: Flow, small: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latents, "STEPS", STEPS)
-    monkeypatch.setattr(latents, "WIDTH", 32)
+    monkeypatch.setattr(flows, "WIDTH", 32)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     again = fit(bow(2000, 0), small, LAYERS, 0)
@@ -120,8 +118,8 @@ def test_what_is_hardly_visible_is_left_to_the_gaussian() -> None:
     x = torch.randn(3, 400, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         moved = (flow.bend(x) - x).abs().amax(0)
-    assert moved[: latents.MAPPED].min() > 0
-    assert torch.equal(moved[latents.MAPPED :], torch.zeros(400 - latents.MAPPED))
+    assert moved[: flows.MAPPED].min() > 0
+    assert torch.equal(moved[flows.MAPPED :], torch.zeros(400 - flows.MAPPED))
 
 
 @pytest.mark.parametrize("size", [2, 3, 400])

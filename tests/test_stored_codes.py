@@ -11,10 +11,13 @@ import torch
 
 from conftest import SHAPED
 from morphing_faces.dataset import Dataset, open_dataset
-from morphing_faces.train import checkpoint
+from morphing_faces.errors import UserError
+from morphing_faces.train import checkpoint, latents
 from morphing_faces.train import critic as critics
+from morphing_faces.train.code_trainer import CodeTrainer
 from morphing_faces.train.latents import aggregate_posterior, encode_all
 from morphing_faces.train.loop import Reader, load_run, train
+from morphing_faces.train.networks import log_likelihood
 from morphing_faces.train.processes import Interrupted
 from morphing_faces.train.recipe import Recipe, from_dict
 from morphing_faces.train.trainer import Trainer, to_pictures, training_rows
@@ -140,6 +143,136 @@ def test_codes_go_with_the_model_to_the_critic_and_to_the_prior(
     assert 60 < int(visited.sum()) < len(visited)
     assert torch.equal(prior.means, known[visited])
     assert torch.equal(prior.variances, encode_all(model, data.images, rows, recipe.mirror).variances[visited])
+
+
+def ordinary(**changes: Any) -> Recipe:
+    return stored(**{"code_weight": 20.0, "refine": 8, "flow_layers": 3, "batch": 16, "steps": 4, **changes})
+
+
+@pytest.fixture
+def code_trainer(shaped_run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> CodeTrainer:
+    monkeypatch.setattr(latents, "STEPS", 20)
+    trainer = CodeTrainer(ordinary(), load_run(shaped_run, data.image_shape)[0], CPU)
+    rows = torch.from_numpy(training_rows(trainer.recipe, data))
+    codes = torch.full((2, len(data.images), 16), torch.nan, dtype=torch.float16)
+    codes[0, rows] = encode_all(trainer.model, data.images, rows.numpy(), mirror=False).means.half()
+    trainer.begin(data, codes)
+    return trainer
+
+
+def test_codes_made_ordinary_are_shorter_and_draw_no_worse(code_trainer: CodeTrainer, data: Dataset) -> None:
+    """The networks rest; each picture's code and its mirror image's go down what the drawing misses plus their length."""
+    trainer, model = code_trainer, code_trainer.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rows = training_rows(trainer.recipe, data)[:16]
+    read = Reader(data, CPU)(rows)
+    assert trainer.codes is not None
+    assert trainer.flow is not None
+    assert trainer.prior is trainer.flow
+    x = to_pictures(data.images[rows], CPU)
+
+    def prices() -> tuple[float, float]:
+        assert trainer.codes is not None
+        assert trainer.flow is not None
+        codes = trainer.codes.of(read[2], torch.ones(16, dtype=torch.bool))
+        with torch.no_grad():
+            picture, log_sigma = model.decode(codes)
+            missed = -log_likelihood(x.flip(3), picture, log_sigma).mean()
+            return float(missed), float(trainer.flow.length(codes, trainer.flow.whitening()).mean())
+
+    first = model.encode(x.flip(3))[0]
+    trainer.codes.put(first, first, read[2], torch.ones(16, dtype=torch.bool))
+    missed, length = prices()
+    trainer.codes.means[1] = torch.nan  # a picture without a code begins there, too
+    figures = [{key: float(value) for key, value in trainer.step(k, 0.0, *read).items()} for k in range(2)]
+    missed_after, length_after = prices()
+    assert missed_after + 20 * length_after < missed + 20 * length - 20
+    assert length_after < length
+    assert figures[1]["length"] <= figures[0]["length"]
+    assert not figures[0]["bad"]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    known = trainer.codes.means.isfinite().all(2)
+    assert known[:, rows].all()
+    assert int(known[1].sum()) == 16, "of those pictures, and of their mirror images"
+
+
+def test_a_code_that_cannot_be_refined_stays(
+    code_trainer: CodeTrainer, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = code_trainer
+    images, landmarks, rows = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])
+    assert trainer.codes is not None
+    trainer.codes.means[:, rows] = 1.0
+    decode = trainer.model.decode
+
+    def decode_but_one(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        picture, log_sigma = decode(codes)
+        scale = torch.ones(len(codes), 1, 1, 1)
+        scale[3] = torch.nan
+        return picture * scale, log_sigma
+
+    monkeypatch.setattr(trainer.model, "decode", decode_but_one)
+    assert not trainer.step(0, 0.0, images, landmarks, rows)["bad"], "one of many"
+    assert (trainer.codes.means[0, rows[3]] == 1.0).all()
+    assert (trainer.codes.means[0, rows[4]] != 1.0).any()
+    monkeypatch.setattr(trainer.model, "decode", lambda codes: (decode(codes)[0] * torch.nan, decode(codes)[1]))
+    assert trainer.step(1, 0.0, images, landmarks, rows)["bad"]
+    assert trainer.codes.means[:, rows].isfinite().all()
+    trainer.codes = None
+    with pytest.raises(ValueError, match="begin before the first step"):
+        trainer.step(0, 0.0, images, landmarks, rows)
+
+
+def test_codes_are_refined_in_a_run_that_resumes_and_go_on_to_the_critic_and_the_prior(
+    shaped_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latents, "STEPS", 20)
+    monkeypatch.setattr(critics, "WARMUP", 0)
+
+    def run(recipe: Recipe, folder: str, begin: Path) -> dict[str, Any]:
+        train(recipe, data, tmp_path / folder, begin=begin, device="cpu", progress=False)
+        return checkpoint.load(tmp_path / folder)["trainer"]
+
+    run(stored(), "vae", shaped_run)
+    whole = run(ordinary(), "whole", tmp_path / "vae")
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, lambda: signal.raise_signal(signal.SIGINT), CodeTrainer)
+        with pytest.raises(Interrupted):
+            run(ordinary(), "parts", tmp_path / "vae")
+    parts = run(ordinary(), "parts", tmp_path / "vae")
+    assert torch.equal(whole["codes"].nan_to_num(9), parts["codes"].nan_to_num(9))
+    assert not torch.equal(
+        whole["codes"].nan_to_num(9), checkpoint.load(tmp_path / "vae")["trainer"]["codes"].nan_to_num(9)
+    )
+    for name, tensor in whole["flow"].items():
+        assert torch.equal(tensor, parts["flow"][name]), name
+
+    sharp = run(ordinary(code_weight=0.0, stored_codes=False, critic=1.0, steps=1), "sharp", tmp_path / "whole")
+    assert torch.equal(sharp["codes"].nan_to_num(9), whole["codes"].nan_to_num(9))
+    assert not torch.equal(sharp["flow"]["mean"], whole["flow"]["mean"]), (
+        "the prior is fitted anew, to what they have become"
+    )
+    alone = ordinary(code_weight=0.0, stored_codes=False, encoder_only=True, steps=1)
+    last = run(alone, "last", tmp_path / "sharp")
+    for name, tensor in sharp["flow"].items():
+        assert torch.equal(tensor, last["flow"][name]), "the decoder rests, and so does its prior"
+    other = run(alone.replace(flow_layers=2), "other", tmp_path / "sharp")
+    assert "flow" not in other, "a prior of other layers is fitted anew"
+
+
+def test_codes_are_refined_only_where_that_makes_sense(shaped_run: Path, data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are 0 of these pictures: name a run with stored_codes = true"):
+        train(ordinary(), data, tmp_path / "run", begin=shaped_run, device="cpu", progress=False)
+    with pytest.raises(UserError, match=r"code_weight = 20\.0: goes on from a trained model; name its run"):
+        train(ordinary(), data, tmp_path / "run", device="cpu", progress=False)
+    changes: list[dict[str, Any]] = [{"refine": 0}, {"stored_codes": False}, {"critic": 1.0}, {"encoder_only": True}]
+    for wrong in changes[:2]:
+        with pytest.raises(UserError, match=r"code_weight = 20\.0: must be 0 unless there are stored codes and steps"):
+            ordinary(**wrong)
+    for wrong in changes[2:]:
+        with pytest.raises(UserError, match=r"code_weight = 20\.0: must be 0 with a critic or encoder_only"):
+            ordinary(**wrong)
 
 
 def test_codes_of_other_pictures_are_left_behind(shaped_run: Path, data: Dataset, tmp_path: Path) -> None:

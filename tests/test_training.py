@@ -73,9 +73,9 @@ def on_two_processes(script: str, recipe: str, data: Dataset, folder: Path) -> s
     return done
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) -> None:
-    """Call ``do`` once, as that step begins."""
-    original, done = Trainer.step, list[int]()
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None], kind: type[Trainer] = Trainer) -> None:
+    """Call ``do`` once, as that step of a trainer of this ``kind`` begins."""
+    original, done = kind.step, list[int]()
 
     def hooked(self: Trainer, now: int, *arguments: Any) -> Metrics:
         if now == step and not done:
@@ -83,7 +83,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) 
             do()
         return original(self, now, *arguments)
 
-    monkeypatch.setattr(Trainer, "step", hooked)
+    monkeypatch.setattr(kind, "step", hooked)
 
 
 def assert_same(a: Any, b: Any, where: str = "") -> None:

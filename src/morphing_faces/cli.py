@@ -601,7 +601,7 @@ def prepare(
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="A shipped recipe (classic, color, color-sharp, color-encoder), or a TOML file; a run that is resumed has its own.",
+    help="A shipped recipe (classic, color, color-codes, color-sharp, color-encoder), or a TOML file; a run that is resumed has its own.",
 )
 @click.option("--data", type=PATH, required=True, help="A folder made by prepare.")
 @click.option("-o", "--out", type=PATH, required=True, help="The run's folder; resumed if it holds one.")

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..dataset import Dataset
-from .latents import aggregate_posterior, fit, restored
+from .flow import Flow
+from .latents import aggregate_posterior, fit
 from .networks import Encoder, leaky_relu
 from .recipe import Recipe
-from .trainer import Codes, Metrics, Trainer, learning_rate, training_rows
+from .trainer import Metrics, Trainer, learning_rate, training_rows
 from .vae import VAE
 
 LEARNING_RATE = 2e-4  # of the critic
@@ -89,15 +90,9 @@ class CriticTrainer(Trainer):
         self.calm = copy.deepcopy(model).requires_grad_(False).eval()  # the VAE alone, which the anchor holds to
         self.critic = Critic(model.encoder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=LEARNING_RATE, betas=self.betas)
-        self.flow = restored({"mean": torch.zeros(model.latent_size), "root": torch.eye(model.latent_size)}, 0).to(
-            device
-        )
+        self.flow: Flow = Flow(model.latent_size, 0).requires_grad_(False).to(device)
 
-    @property
-    def prior(self) -> Codes:
-        return self.flow
-
-    def begin(self, dataset: Dataset, codes: Tensor | None = None) -> None:
+    def begin(self, dataset: Dataset, codes: Tensor | None = None, flow: Flow | None = None) -> None:
         """Fit the aggregate posterior, which the critic is shown faces of; the encoder rests, so it stays."""
         super().begin(dataset, codes)
         rows = training_rows(self.recipe, dataset)
@@ -195,7 +190,6 @@ class CriticTrainer(Trainer):
             "critic": self.critic.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "calm": self.calm.state_dict(),
-            "flow": self.flow.state_dict(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -203,7 +197,6 @@ class CriticTrainer(Trainer):
         self.critic.load_state_dict(state["critic"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.calm.load_state_dict(state["calm"])
-        self.flow = restored(state["flow"], self.recipe.flow_layers).to(self.device)
 
 
 def average_gradients(parameters: list[nn.Parameter], world: int) -> None:

@@ -24,7 +24,8 @@ from ..errors import UserError
 from ..files import BUNDLE, output_folder, replace_folder
 from ..golden import decimals, golden_values
 from ..pictures import to_uint8
-from .latents import Latents, Posterior, aggregate_posterior, encode_all, find_latents, fit, restored
+from .flow import restored
+from .latents import Latents, Posterior, aggregate_posterior, encode_all, find_latents, fit
 from .loop import load_run
 from .onnx_export import (
     FP16_TOLERANCE,

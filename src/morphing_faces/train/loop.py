@@ -18,7 +18,9 @@ from ..dataset import Dataset, batch_rows, belongs, must_belong
 from ..errors import UserError
 from ..files import atomic_write, clear_leftovers, lock_folder
 from . import checkpoint
+from .code_trainer import CodeTrainer
 from .critic import CriticTrainer
+from .flow import restored
 from .from_bundle import from_bundle, is_bundle
 from .networks import ImageShape, new_blocks
 from .processes import Interrupted, largest, machine, processes, signals
@@ -138,7 +140,7 @@ def start(
     recipe: Recipe, dataset: Dataset, run: Path, begin: Path | None, device: torch.device, rank: int, world: int
 ) -> tuple[Trainer, dict[str, Any]]:
     """The trainer of a new run, of one that goes on from another or from a bundle, or of one that is resumed; and its state."""
-    kind = CriticTrainer if recipe.critic else Trainer
+    kind = CriticTrainer if recipe.critic else CodeTrainer if recipe.code_weight else Trainer
     if checkpoint.exists(run):
         saved = checkpoint.load(run)
         must_resume(run, recipe, dataset, saved["state"]["step"])
@@ -146,7 +148,7 @@ def start(
         trainer.load(saved["trainer"])
         return trainer, saved["state"]
     past: list[dict[str, Any]] = []
-    codes = None
+    codes = flow = None
     if begin and is_bundle(begin):
         model, past = from_bundle(recipe, dataset, begin)
     elif begin:
@@ -155,10 +157,12 @@ def start(
         model = build(recipe, dataset, saved["trainer"]["average"], begin, deeper=True)
         if "codes" in saved["trainer"] and belongs(begin, dataset):  # they are of these pictures, row by row
             codes = saved["trainer"]["codes"]
+        if "flow" in saved["trainer"]:
+            flow = restored(saved["trainer"]["flow"], from_toml(begin / RECIPE).flow_layers)
         done = {key: saved["state"][key] for key in ("step", "seconds", "machine")}
         past = [*saved["state"]["past"], {"recipe": dataclasses.asdict(from_toml(begin / RECIPE)), **done}]
-    elif recipe.critic or recipe.encoder_only:
-        key = "critic" if recipe.critic else "encoder_only"
+    elif recipe.goes_on:
+        key = recipe.goes_on
         raise UserError(
             f"{key} = {getattr(recipe, key)!r}: goes on from a trained model; name its run, or a bundle, with --from"
         )
@@ -166,7 +170,7 @@ def start(
         model = new_model(recipe, dataset)
     torch.manual_seed(recipe.seed)
     trainer = kind(recipe, model, device, rank, world)
-    trainer.begin(dataset, codes)
+    trainer.begin(dataset, codes, flow)
     return trainer, {"step": 0, "bad_steps": 0, "seconds": 0.0, "machine": machine(device, world), "past": past}
 
 

@@ -66,6 +66,9 @@ class Recipe:
     # Steps down the gradient that bring each picture's code nearer to the bound's optimum than the encoder's answer is, before
     # the prior is fitted to the codes; 0 takes the encoder's. A decoder draws more of a face than its encoder asks of it.
     refine: int = 0
+    # Weight of a stored code's length under the prior, in nats; more than 0: both networks rest, and the codes of the run that
+    # this one goes on from, by --from, are refined by so many steps each. The prior that is fitted to them next breaks fewer faces.
+    code_weight: float = 0.0
     # Every training picture keeps a code of its own, which goes down the bound's gradient with each visit, instead of the
     # encoder's answer, and the encoder learns to answer it; a first code is refined.
     stored_codes: bool = False
@@ -124,7 +127,7 @@ class Recipe:
             ("refine", 64),
         ):
             need(0 <= getattr(self, key) <= most, key, f"from 0 to {most}")
-        for key in ("shift", "kl_weight", "critic", "checkpoint_minutes"):
+        for key in ("shift", "kl_weight", "critic", "code_weight", "checkpoint_minutes"):
             need(0 <= getattr(self, key) < 1e6, key, "from 0 to a million")
         need(
             len(self.spread) == 3 and all(0.1 <= part <= 10 for part in self.spread),
@@ -150,10 +153,25 @@ class Recipe:
         need(0 <= self.cooldown <= 1, "cooldown", "from 0 to 1")
         need(self.network == "conv" or not self.critic, "critic", "0 when network is 'mlp'")
         need(
+            not self.code_weight or (self.refine > 0 and self.stored_codes),
+            "code_weight",
+            "0 unless there are stored codes and steps to refine them by",
+        )
+        need(
+            not (self.code_weight and (self.critic or self.encoder_only)),
+            "code_weight",
+            "0 with a critic or encoder_only, which teach a network: refine codes in a run of their own",
+        )
+        need(
             not (self.critic and self.encoder_only),
             "encoder_only",
             "false when there is a critic, which teaches the decoder",
         )
+
+    @property
+    def goes_on(self) -> str:
+        """The key by which a run of this recipe has to go on from another, "" where it may begin by itself."""
+        return next((key for key in ("critic", "encoder_only", "code_weight") if getattr(self, key)), "")
 
     def must_fit(self, image_shape: tuple[int, int, int]) -> None:
         """Raise ``UserError`` unless the convolutions can halve pictures of this shape as often as there are widths."""

@@ -49,7 +49,11 @@ class StoredCodes:
         codes = codes.detach()
         sigma = variance.sqrt()
         moved = codes - sigma * (RATE * sigma * gradient).clamp(-LONGEST, LONGEST)
-        moved = torch.where(moved.isfinite().all(1, keepdim=True), moved, codes).half()
+        self.put(moved, codes, rows, mirror)
+
+    def put(self, moved: Tensor, codes: Tensor, rows: Tensor | None, mirror: Tensor) -> None:
+        """Store ``moved``, the codes of those pictures; where one is not finite, what it was in ``codes`` before."""
+        moved = torch.where(moved.half().isfinite().all(1, keepdim=True), moved, codes).half()
         for means, *places in zip(*map(gathered, (moved, *_places(rows, mirror))), strict=True):
             self.means[tuple(places)] = means
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..dataset import Dataset, spread
 from ..landmarks import usable
 from .augment import augment, which_mirrored
+from .flow import Flow, restored
 from .networks import Batch
 from .processes import has_bf16
 from .recipe import Recipe
@@ -54,6 +55,7 @@ class Trainer:
         self.autocast = autocast(recipe, device)
         self.random = torch.Generator(device)
         self.codes: StoredCodes | None = None
+        self.flow: Flow | None = None  # the prior of random faces, where training needs one or goes on with it
 
     @property
     def average(self) -> VAE:
@@ -123,16 +125,21 @@ class Trainer:
             return Batch(x), mirror
         return Batch(x, self.frame.appearance(x, landmarks), self.frame.field(landmarks)), mirror
 
-    def begin(self, dataset: Dataset, codes: Tensor | None = None) -> None:
-        """What a new run does before its first step: take over the stored codes of the run that it goes on from, if any."""
+    def begin(self, dataset: Dataset, codes: Tensor | None = None, flow: Flow | None = None) -> None:
+        """What a new run does before its first step: take over the stored codes of the run that it goes on from, if any.
+
+        Where the decoder rests, the ``flow`` that was fitted for it goes along, too.
+        """
         if codes is None and self.recipe.stored_codes:
             codes = torch.full((2, len(dataset.images), self.recipe.latent_size), torch.nan, dtype=torch.float16)
         self.codes = None if codes is None else StoredCodes(codes.to(self.device))
+        if flow is not None and self.recipe.encoder_only and len(flow.layers) == self.recipe.flow_layers:
+            self.flow = flow.to(self.device)
 
     @property
     def prior(self) -> Codes | None:
-        """What takes N(0, I) to the codes of random faces, where training needs it."""
-        return None
+        """What takes N(0, I) to the codes of random faces, where there is such a thing already."""
+        return self.flow
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -142,6 +149,7 @@ class Trainer:
             "averaged": self.averaged.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             **({} if self.codes is None else {"codes": self.codes.means}),
+            **({} if self.flow is None else {"flow": self.flow.state_dict()}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -151,6 +159,8 @@ class Trainer:
         self.averaged.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.codes = StoredCodes(state["codes"].to(self.device)) if "codes" in state else None
+        if "flow" in state:
+            self.flow = restored(state["flow"], self.recipe.flow_layers).to(self.device)
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
