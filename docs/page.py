@@ -24,12 +24,13 @@ def main() -> None:
         arguments = ["--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
         page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
-        page.goto(sys.argv[1])
-        page.wait_for_selector("body[data-state=ready]")
-        for _ in range(5):
-            page.click("#random")
-            page.click("#favour")
-        page.evaluate(f"location.hash = 'seed={FIRST_SEED}'")
+        for visit in range(2):  # what is kept is there on the second, too
+            page.goto("about:blank")
+            page.goto(f"{sys.argv[1]}#seed={FIRST_SEED}")
+            page.wait_for_selector("body[data-state=ready]")
+            for _ in range(0 if visit else 5):
+                page.click("#random")
+                page.click("#favour")
         page.click("#dimensions li:nth-child(18) > .name")
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         box = page.locator("#face").bounding_box()

@@ -6,7 +6,7 @@
 
 export const FACE_FORMAT = "morphing-faces face";
 export const FACE_VERSION = 1;
-export const FIRST_SEED = 56;
+export const FIRST_SEED = 40;
 export const SEED_LIMIT = 4294967295;
 export const FACES = 0;
 export const WALK = 1;
