@@ -83,7 +83,6 @@ def test_a_flow_of_no_layers_is_the_gaussian(small: VAE) -> None:
 
 def test_fitting_depends_on_its_arguments_alone(fitted: Flow, small: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latents, "STEPS", STEPS)
-    monkeypatch.setattr(flows, "WIDTH", 32)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     again = fit(bow(2000, 0), small, LAYERS, 0)

@@ -15,6 +15,7 @@ from morphing_faces.errors import UserError
 from morphing_faces.train import checkpoint, latents
 from morphing_faces.train import critic as critics
 from morphing_faces.train.code_trainer import CodeTrainer
+from morphing_faces.train.flow import left_by
 from morphing_faces.train.latents import aggregate_posterior, encode_all
 from morphing_faces.train.loop import Reader, load_run, train
 from morphing_faces.train.networks import log_likelihood
@@ -257,6 +258,10 @@ def test_codes_are_refined_in_a_run_that_resumes_and_go_on_to_the_critic_and_the
     last = run(alone, "last", tmp_path / "sharp")
     for name, tensor in sharp["flow"].items():
         assert torch.equal(tensor, last["flow"][name]), "the decoder rests, and so does its prior"
+    assert "flow" not in run(alone, "anew", tmp_path / "whole"), "the one that codes were refined under is not theirs"
+    for name, left in (("whole", False), ("sharp", True), ("last", True)):
+        _, recipe, saved = load_run(tmp_path / name, data.image_shape)
+        assert (left_by(saved["trainer"], recipe) is not None) == left, name
     other = run(alone.replace(flow_layers=2), "other", tmp_path / "sharp")
     assert "flow" not in other, "a prior of other layers is fitted anew"
 

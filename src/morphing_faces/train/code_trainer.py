@@ -14,7 +14,7 @@ from torch import Tensor
 from ..dataset import Dataset
 from ..errors import UserError
 from .flow import Flow
-from .latents import aggregate_posterior, fit
+from .latents import fit_prior
 from .networks import log_likelihood
 from .recipe import Recipe
 from .trainer import Metrics, Trainer, to_pictures, training_rows
@@ -47,8 +47,7 @@ class CodeTrainer(Trainer):
                 f"dimensions at least, and there are {known} of these pictures: name a run with stored_codes = true, trained on "
                 "the same data, with --from"
             )
-        posterior = aggregate_posterior(self.model, dataset.images, rows, self.recipe, codes)
-        self.flow = fit(posterior, self.model, self.recipe.flow_layers, self.recipe.seed)
+        self.flow = fit_prior(self.model, dataset, self.recipe, codes)
 
     def step(
         self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None, rows: Tensor | None = None

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from ..dataset import Dataset
 from .flow import Flow
-from .latents import aggregate_posterior, fit
+from .latents import fit_prior
 from .networks import Encoder, leaky_relu
 from .recipe import Recipe
-from .trainer import Metrics, Trainer, learning_rate, training_rows
+from .trainer import Metrics, Trainer, learning_rate
 from .vae import VAE
 
 LEARNING_RATE = 2e-4  # of the critic
@@ -95,9 +95,7 @@ class CriticTrainer(Trainer):
     def begin(self, dataset: Dataset, codes: Tensor | None = None, flow: Flow | None = None) -> None:
         """Fit the aggregate posterior, which the critic is shown faces of; the encoder rests, so it stays."""
         super().begin(dataset, codes)
-        rows = training_rows(self.recipe, dataset)
-        posterior = aggregate_posterior(self.model, dataset.images, rows, self.recipe, codes)
-        self.flow = fit(posterior, self.model, self.recipe.flow_layers, self.recipe.seed)
+        self.flow = fit_prior(self.model, dataset, self.recipe, codes)
 
     def step(
         self, step: int, done: float, images: Tensor, landmarks: Tensor | None = None, rows: Tensor | None = None

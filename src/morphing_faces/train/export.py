@@ -24,8 +24,8 @@ from ..errors import UserError
 from ..files import BUNDLE, output_folder, replace_folder
 from ..golden import decimals, golden_values
 from ..pictures import to_uint8
-from .flow import restored
-from .latents import Latents, Posterior, aggregate_posterior, encode_all, find_latents, fit
+from .flow import left_by
+from .latents import Latents, Posterior, encode_all, find_latents, fit_prior
 from .loop import load_run
 from .onnx_export import (
     FP16_TOLERANCE,
@@ -197,18 +197,15 @@ def export(
     output_folder(out, BUNDLE, overwrite=overwrite)  # said now, not after minutes of work
     model, recipe, saved = load_run(run, dataset.image_shape)
     must_belong(run, dataset)
-    state = saved["trainer"].get("flow")  # of a run with a critic, which learned to draw what it gives
     rows = training_rows(recipe, dataset)
     if len(rows) < recipe.latent_size:
         raise UserError(
             f"{dataset.folder} has {len(rows)} training pictures, fewer than the {recipe.latent_size} latent dimensions"
         )
-    if state:
-        flow = restored(state, recipe.flow_layers)
-    else:
+    flow = left_by(saved["trainer"], recipe)  # a critic's decoder learned to draw what it gives
+    if flow is None:
         say("encoding the training pictures")
-        posterior = aggregate_posterior(model, dataset.images, rows, recipe, saved["trainer"].get("codes"))
-        flow = fit(posterior, model, recipe.flow_layers, recipe.seed)
+        flow = fit_prior(model, dataset, recipe, saved["trainer"].get("codes"))
     say("finding the latent coordinates")
     latents = find_latents(model, flow, probes, recipe.seed, recipe.spread)
     say("measuring held-out pictures")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checkpoint import load_into
+from .recipe import Recipe
 
 WIDTH = 112  # of a coupling layer's hidden layers
 DROPOUT = 0.1
@@ -125,7 +128,7 @@ class Flow(nn.Module):
 
     def inverse(self, code: Tensor) -> Tensor:
         """Codes -> N(0, I)."""
-        return self.straighten((code - self.mean) @ torch.linalg.inv(self.root).T)[0]
+        return self.straighten((code - self.mean) @ self.whitening())[0]
 
     def whitening(self) -> Tensor:
         """(latent_size, latent_size): ``(code - mean) @ whitening`` are whitened codes."""
@@ -144,6 +147,16 @@ class Flow(nn.Module):
             x, more = layer.inverse(self._turned(x, "straighten", k))  # type: ignore[operator]
             log_determinant = log_determinant + more
         return torch.cat([self._turned(x, "straighten", len(self.layers)), rest], 1), log_determinant
+
+
+def left_by(trainer: dict[str, Any], recipe: Recipe) -> Flow | None:
+    """The prior that a run leaves in its trainer's state, for its export and for the run that goes on from it.
+
+    There is none where codes were refined since it was fitted: theirs is another.
+    """
+    if "flow" not in trainer or recipe.code_weight:
+        return None
+    return restored(trainer["flow"], recipe.flow_layers)
 
 
 def restored(state: dict[str, Tensor], layers: int) -> Flow:

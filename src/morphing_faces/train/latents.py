@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..dataset import spread
+from ..dataset import Dataset, spread
 from .flow import Flow, visible_of
 from .recipe import Recipe
-from .trainer import Codes, autocast, to_pictures
+from .trainer import Codes, autocast, to_pictures, training_rows
 from .vae import VAE
 
 MAX_CODES = 20_000  # pictures that the aggregate posterior is estimated from, at most, and as many mirror images
@@ -84,6 +84,12 @@ def aggregate_posterior(
             parts.append(model.refine(x.flip(3) if recipe.mirror and count % 2 else x, recipe.refine, recipe.kl_weight))
     means, log_variances = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
     return Posterior(means, log_variances.exp())
+
+
+def fit_prior(model: VAE, dataset: Dataset, recipe: Recipe, codes: Tensor | None = None) -> Flow:
+    """The flow of the aggregate posterior of a recipe's training pictures, by their stored ``codes`` where there are any."""
+    posterior = aggregate_posterior(model, dataset.images, training_rows(recipe, dataset), recipe, codes)
+    return fit(posterior, model, recipe.flow_layers, recipe.seed)
 
 
 def fit(posterior: Posterior, model: VAE, layers: int, seed: int) -> Flow:

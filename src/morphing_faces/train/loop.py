@@ -20,7 +20,7 @@ from ..files import atomic_write, clear_leftovers, lock_folder
 from . import checkpoint
 from .code_trainer import CodeTrainer
 from .critic import CriticTrainer
-from .flow import restored
+from .flow import left_by
 from .from_bundle import from_bundle, is_bundle
 from .networks import ImageShape, new_blocks
 from .processes import Interrupted, largest, machine, processes, signals
@@ -157,10 +157,10 @@ def start(
         model = build(recipe, dataset, saved["trainer"]["average"], begin, deeper=True)
         if "codes" in saved["trainer"] and belongs(begin, dataset):  # they are of these pictures, row by row
             codes = saved["trainer"]["codes"]
-        if "flow" in saved["trainer"]:
-            flow = restored(saved["trainer"]["flow"], from_toml(begin / RECIPE).flow_layers)
+        earlier = from_toml(begin / RECIPE)
+        flow = left_by(saved["trainer"], earlier)
         done = {key: saved["state"][key] for key in ("step", "seconds", "machine")}
-        past = [*saved["state"]["past"], {"recipe": dataclasses.asdict(from_toml(begin / RECIPE)), **done}]
+        past = [*saved["state"]["past"], {"recipe": dataclasses.asdict(earlier), **done}]
     elif recipe.goes_on:
         key = recipe.goes_on
         raise UserError(
