@@ -17,10 +17,9 @@ from morphing_faces.train import checkpoint
 from morphing_faces.train import critic as critics
 from morphing_faces.train.critic import Critic, CriticTrainer, diff_augment
 from morphing_faces.train.flow import restored
-from morphing_faces.train.loop import load_run, start, train
+from morphing_faces.train.loop import load_run, train
 from morphing_faces.train.processes import Interrupted
 from morphing_faces.train.recipe import Recipe, from_dict, recipe
-from morphing_faces.train.trainer import Trainer, to_pictures
 from test_training import assert_same_checkpoint, on_two_processes
 
 CPU = torch.device("cpu")
@@ -179,49 +178,6 @@ def test_two_processes_teach_one_critic(data: Dataset, shaped_run: Path, tmp_pat
     one, two = ((tmp_path / f"sum-{rank}").read_text() for rank in (0, 1))
     assert one == two
     assert len(one.splitlines()) == 3
-
-
-def test_an_encoder_learns_to_read_a_decoder_that_rests(data: Dataset, shaped_run: Path) -> None:
-    """Led astray, the encoder alone finds back to codes of which the same decoder draws the pictures."""
-    model = load_run(shaped_run, data.image_shape)[0].requires_grad_(True)
-    with torch.no_grad():
-        model.encoder.mean.bias.add_(0.7)
-    trainer = Trainer(from_dict({**SHAPED, "encoder_only": True, "learning_rate": 3e-3}), model, CPU)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    rows = data.training[:16]
-    assert data.landmarks is not None
-    marks = torch.from_numpy(data.landmarks[rows])
-    errors = [float(trainer.step(step, 0.0, pictures(data), marks)["mse"]) for step in range(25)]
-    assert errors[-1] < 0.8 * errors[0]
-    for each in (model, trainer.average):
-        rests = {name for name, tensor in each.state_dict().items() if torch.equal(tensor, before[name])}
-        assert rests == {name for name in before if name.startswith(("decoder.", "landmarks", "encoder.units."))}
-
-
-def test_a_deeper_encoder_goes_on_from_a_shallower_one(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
-    """It answers at first what that one did, though blocks are new, and then all of it learns."""
-    deeper = from_dict({**SHAPED, "encoder_only": True, "encoder_blocks": [2, 1, 3], "steps": 1})
-    trainer, _ = start(deeper, data, tmp_path / "run", shaped_run, CPU, 0, 1)
-    model = load_run(shaped_run, data.image_shape)[0]
-    x = to_pictures(data.images[:8], "cpu")
-    with torch.no_grad():
-        torch.testing.assert_close(trainer.model.encode(x), model.encode(x))
-    assert len(list(trainer.model.parameters())) > len(list(model.parameters()))
-    again, _ = start(deeper, data, tmp_path / "run", shaped_run, CPU, 0, 1)
-    for name, tensor in trainer.model.state_dict().items():
-        assert torch.equal(tensor, again.model.state_dict()[name]), f"{name} depends on the seed alone"
-    (tmp_path / "deeper").mkdir()
-    checkpoint.save(tmp_path / "deeper", {"trainer": {"average": trainer.average.state_dict()}})
-    with pytest.raises(UserError, match="was the recipe changed"):  # fewer blocks would lose what was learned
-        start(from_dict({**SHAPED, "encoder_only": True}), data, tmp_path / "run", tmp_path / "deeper", CPU, 0, 1)
-
-
-def test_an_encoder_alone_needs_a_decoder_to_read(data: Dataset, tmp_path: Path) -> None:
-    alone = from_dict({**SHAPED, "encoder_only": True})
-    with pytest.raises(UserError, match="name its run, or a bundle, with --from"):
-        train(alone, data, tmp_path / "run", device="cpu", progress=False)
-    with pytest.raises(UserError, match="encoder_only = True: must be false when there is a critic"):
-        sharp(encoder_only=True)
 
 
 def test_the_recipes_of_color_fit_each_other() -> None:

@@ -169,13 +169,20 @@ def fold(model: VAE, latents: Latents) -> None:
     if not flow.layers:
         matrix = matrix @ latents.turn
     inverse = torch.linalg.inv(matrix)
-    for layer in model.decoder.readers():
+
+    def into(layer: nn.Linear) -> None:
         weight = layer.weight.double()
         layer.bias.copy_((layer.bias.double() + weight @ mean).float())
         layer.weight.copy_((weight @ matrix).float())
+
+    for layer in model.decoder.readers():
+        into(layer)
     last = model.encoder.mean
     last.bias.copy_((inverse @ (last.bias.double() - mean)).float())
     last.weight.copy_((inverse @ last.weight.double()).float())
+    if (look := model.encoder.second_look) is not None:
+        into(look.visible)
+        look.correction.weight.copy_((inverse @ look.correction.weight.double() @ matrix).float())
 
 
 def export(

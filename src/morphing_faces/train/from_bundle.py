@@ -15,7 +15,7 @@ from .. import bundle as bundles
 from ..dataset import Dataset, spread
 from ..errors import UserError
 from ..model import Model
-from .networks import new_blocks
+from .networks import SECOND_LOOK, new_parts
 from .recipe import Recipe
 from .trainer import new_model, training_rows
 from .vae import VAE
@@ -35,7 +35,7 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
     It draws what the bundle draws. Its codes are the whitened ones that the bundle's networks speak to each other in,
     without flow and rotation. Sigma is not in a bundle and begins anew, as does shape where the bundle has none; of the
     codes' variances only the mean over training pictures is kept. Residual blocks that only the recipe has begin at the
-    identity.
+    identity. A second look of other parts, or of a recipe without one, is left.
 
     Raises ``UserError`` when the networks are not those of the recipe, or the pictures not of the bundle's size.
     """
@@ -49,9 +49,11 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
     model = new_model(recipe, dataset)
     same_parts = bundle.has_shape == model.shape
     decoder, encoder = (initializers(bundle.read(name)) for name in ("decoder.onnx", "encoder.onnx"))
+    if not same_parts:
+        encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(SECOND_LOOK)}
     tensors = model.state_dict()
     theirs = {name: name_in(encoder if name.startswith("encoder.") else decoder, name) for name in tensors}
-    new = new_blocks(model, [name for name, (_, value) in theirs.items() if value is not None])
+    new = new_parts(model, [name for name, (_, value) in theirs.items() if value is not None])
     for name, own in tensors.items():
         _, value = theirs[name]
         frame = "units." in name and name.startswith("decoder.")  # of another frame where one has shape and one has not
@@ -63,7 +65,8 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
                 f"{folder}: its networks are not those of the recipe {recipe.name!r}: {name} is {shape}, expected "
                 f"{tuple(own.shape)}; begin at a bundle that was trained by this recipe, or change the recipe's widths and blocks"
             )
-    blocks = {name for name in (*decoder, *encoder) if name.endswith(".narrow.weight")}
+    left = () if model.encoder.second_look is not None else (SECOND_LOOK,)
+    blocks = {name for name in (*decoder, *encoder) if name.endswith(".narrow.weight") and not name.startswith(left)}
     if lost := sorted(blocks - {their for their, _ in theirs.values()}):
         raise UserError(
             f"{folder}: its networks have more residual blocks than the recipe {recipe.name!r}: {lost[0]} would be lost; "

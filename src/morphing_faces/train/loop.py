@@ -20,9 +20,10 @@ from ..files import atomic_write, clear_leftovers, lock_folder
 from . import checkpoint
 from .code_trainer import CodeTrainer
 from .critic import CriticTrainer
+from .encoder_trainer import EncoderTrainer
 from .flow import left_by
 from .from_bundle import from_bundle, is_bundle
-from .networks import ImageShape, new_blocks
+from .networks import SECOND_LOOK, ImageShape, new_parts
 from .processes import Interrupted, largest, machine, processes, signals
 from .recipe import FIELDS, Recipe, from_toml
 from .trainer import Metrics, Trainer, has_shape, new_model, training_rows
@@ -140,7 +141,7 @@ def start(
     recipe: Recipe, dataset: Dataset, run: Path, begin: Path | None, device: torch.device, rank: int, world: int
 ) -> tuple[Trainer, dict[str, Any]]:
     """The trainer of a new run, of one that goes on from another or from a bundle, or of one that is resumed; and its state."""
-    kind = CriticTrainer if recipe.critic else CodeTrainer if recipe.code_weight else Trainer
+    kind = trainer_of(recipe)
     if checkpoint.exists(run):
         saved = checkpoint.load(run)
         must_resume(run, recipe, dataset, saved["state"]["step"])
@@ -154,7 +155,7 @@ def start(
     elif begin:
         saved = checkpoint.load(begin)
         torch.manual_seed(recipe.seed)
-        model = build(recipe, dataset, saved["trainer"]["average"], begin, deeper=True)
+        model = build(recipe, dataset, saved["trainer"]["average"], begin, anew=True)
         if "codes" in saved["trainer"] and belongs(begin, dataset):  # they are of these pictures, row by row
             codes = saved["trainer"]["codes"]
         earlier = from_toml(begin / RECIPE)
@@ -174,16 +175,25 @@ def start(
     return trainer, {"step": 0, "bad_steps": 0, "seconds": 0.0, "machine": machine(device, world), "past": past}
 
 
-def build(
-    recipe: Recipe, dataset: Dataset, tensors: dict[str, torch.Tensor], run: Path, *, deeper: bool = False
-) -> VAE:
-    """A model of saved weights. Where it may be ``deeper``, residual blocks that are not among them begin at the identity.
+def trainer_of(recipe: Recipe) -> type[Trainer]:
+    """The trainer that a recipe needs."""
+    if recipe.critic:
+        return CriticTrainer
+    if recipe.code_weight:
+        return CodeTrainer
+    return EncoderTrainer if recipe.encoder_only else Trainer
+
+
+def build(recipe: Recipe, dataset: Dataset, tensors: dict[str, torch.Tensor], run: Path, *, anew: bool = False) -> VAE:
+    """A model of saved weights. Where a run begins ``anew`` at them, some parts of it may be new, and a second look may be left.
 
     Raises ``UserError`` where they are another recipe's, or the pictures lack its landmarks.
     """
     model = VAE(recipe, dataset.image_shape, has_shape(recipe, dataset))
-    if deeper:
-        new = new_blocks(model, tensors)
+    if anew:
+        new = new_parts(model, tensors)
+        if model.encoder.second_look is None:
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(SECOND_LOOK)}
         tensors = {**tensors, **{name: own for name, own in model.state_dict().items() if name.startswith(new)}}
     checkpoint.load_into(model, tensors, run)
     return model

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from .recipe import Recipe
 from .shape import ShapeHead, pixel_positions, sample, warp
 
+SECOND_LOOK = "encoder.second_look."  # what the names of its weights begin with, in a model
 SIGMA_CELLS = 32  # the map of sigma is at most SIGMA_CELLS x SIGMA_CELLS
 ImageShape = tuple[int, int, int]  # (height, width, channels)
 Layers = tuple[nn.Linear | nn.Conv2d, ...]
@@ -85,21 +86,31 @@ class Units(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(z|x): pictures -> mean and log variance, each (n, latent_size), by two linear layers from the same features."""
+    """q(z|x): pictures -> mean and log variance, each (n, latent_size), by two linear layers from the same features.
 
-    def __init__(self, image_shape: ImageShape, features: int, latent_size: int):
+    The log variance is read from the features' means over all places: how sure a code is depends on the picture as a whole.
+    With a ``second_look`` the mean is corrected by what a drawing of it shows.
+    """
+
+    def __init__(self, image_shape: ImageShape, width: int, places: int, latent_size: int):
         super().__init__()
         self.units = Units(image_shape)
-        self.mean = nn.Linear(features, latent_size)
-        self.log_variance = nn.Linear(features, latent_size)
+        self.mean = nn.Linear(width * places, latent_size)
+        self.log_variance = nn.Linear(width, latent_size)
+        self.second_look: SecondLook | None = None
 
     def features(self, x: Tensor) -> Tensor:
-        """Pictures -> what the code is read from, (n, ...)."""
+        """Pictures -> what the code is read from, (n, width, ...)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.features(x).flatten(1)
-        return self.mean(h), self.log_variance(h)
+        h = self.features(x)
+        overall = h if h.ndim == 2 else F.avg_pool2d(h, h.shape[-1]).flatten(1)
+        mean, log_variance = self.mean(h.flatten(1)), self.log_variance(overall)
+        if self.second_look is not None:
+            again = self.mean(self.features(self.second_look.draw(mean)).flatten(1))
+            mean = mean + self.second_look.correction(mean - again)
+        return mean, log_variance
 
 
 class Decoder(nn.Module):
@@ -115,6 +126,11 @@ class Decoder(nn.Module):
         """The parameters that draw appearances: all but those of shape and sigma."""
         raise NotImplementedError
 
+    def mean_picture(self, z: Tensor) -> Tensor:
+        """Codes -> the mean picture alone, (n, c, h, w), not clipped."""
+        picture: Tensor = self(z)[0]
+        return picture
+
     def draw(self, z: Tensor, batch: Batch) -> Drawing:
         """Draw for the batch that the codes are of. What has no parts misses no guide."""
         picture, log_sigma = self(z)
@@ -125,7 +141,7 @@ class MlpEncoder(Encoder):
     """q(z|x) of the 2014 model: hidden layers of rectified linear units, then mean and log variance."""
 
     def __init__(self, image_shape: ImageShape, hidden: tuple[int, ...], latent_size: int):
-        super().__init__(image_shape, hidden[-1], latent_size)
+        super().__init__(image_shape, hidden[-1], 1, latent_size)
         widths = (math.prod(image_shape), *hidden)
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         initialize(self, small=(self.mean, self.log_variance))
@@ -196,13 +212,16 @@ class Bottleneck(nn.Module):
         return x + self.widen(leaky_relu(self.middle(h)))
 
 
-def new_blocks(network: nn.Module, known: Collection[str]) -> tuple[str, ...]:
-    """Names of the residual blocks of which no tensor is ``known``, each with the dot at its end: they begin at the identity.
+def new_parts(network: nn.Module, known: Collection[str]) -> tuple[str, ...]:
+    """Names of the parts of which no tensor is ``known``, each with the dot at its end, of those that may be new: they change
+    nothing at first.
 
-    So a deeper network goes on from a shallower one and does at first what that one did.
+    Residual blocks begin at the identity, so a deeper network goes on from a shallower one and does at first what that one
+    did. A second look begins at seeing nothing.
     """
-    blocks = (f"{name}." for name, module in network.named_modules() if isinstance(module, Bottleneck))
-    return tuple(block for block in blocks if not any(name.startswith(block) for name in known))
+    kinds = (Bottleneck, SecondLook)
+    parts = (f"{name}." for name, module in network.named_modules() if isinstance(module, kinds))
+    return tuple(part for part in parts if not any(name.startswith(part) for name in known))
 
 
 class ConvEncoder(Encoder):
@@ -211,9 +230,16 @@ class ConvEncoder(Encoder):
     The picture is read at its own side and at half of it; what the finer reading adds begins at zero.
     """
 
-    def __init__(self, image_shape: ImageShape, widths: tuple[int, ...], blocks: tuple[int, ...], latent_size: int):
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        latent_size: int,
+        second_look: SecondLook | None = None,
+    ):
         side, _, channels = image_shape
-        super().__init__(image_shape, widths[-1] * (side >> len(widths)) ** 2, latent_size)
+        super().__init__(image_shape, widths[-1], (side >> len(widths)) ** 2, latent_size)
         self.fine_stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
         self.fine_blocks = nn.Sequential(*(Bottleneck(widths[0]) for _ in range(blocks[0])))
         self.fine_join = nn.Conv2d(widths[0], widths[1], 1)
@@ -224,6 +250,7 @@ class ConvEncoder(Encoder):
         )
         self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths[1:]))
         initialize(self, zero=(self.fine_join,), small=(self.mean, self.log_variance))
+        self.second_look = second_look
 
     def features(self, x: Tensor) -> Tensor:
         """Pictures -> the last features, (n, widths[-1], side / 2^k, side / 2^k)."""
@@ -338,6 +365,9 @@ class WarpedDecoder(Decoder):
         appearance, field = self.appearance.appearance(z), self.shape(shape)
         return warp(appearance, field), appearance, field
 
+    def mean_picture(self, z: Tensor) -> Tensor:
+        return self.parts(z, z)[0]
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         picture, _, field = self.parts(z, z)
         return picture, self.log_sigma(field)
@@ -360,6 +390,60 @@ class WarpedDecoder(Decoder):
         here = F.interpolate(self.appearance.sigma_cells(), size=(side, side), mode="bilinear")
         unlike = -log_likelihood(batch.appearance, appearance, here)
         return Drawing(picture, self.log_sigma(field), self.FIELD_WEIGHT * missed + self.APPEARANCE_WEIGHT * unlike)
+
+
+class SecondLook(nn.Module):
+    """A small decoder by which an encoder sees what its first answer misses, and a correction by what it sees.
+
+    The encoder reads the drawing of its answer as it reads a picture. Were the answer right, both readings would be the same:
+    the answer is corrected by their difference. The drawer sees only ``size`` coordinates of the code, which keeps it small.
+    Until :meth:`begin` it sees none. Putting an answer right by what its drawing misses is iterative amortized inference
+    (Marino, Yue and Mandt, 2018, arXiv:1807.09356).
+    """
+
+    CORRECTED = 0.6  # of the difference, at first: all of it overshoots
+
+    def __init__(self, drawer: Decoder, latent_size: int, size: int):
+        super().__init__()
+        self.visible = nn.Linear(latent_size, size)
+        self.drawer = drawer
+        self.correction = nn.Linear(latent_size, latent_size, bias=False)
+        nn.init.zeros_(self.visible.weight)
+        nn.init.zeros_(self.visible.bias)
+        with torch.no_grad():
+            self.correction.weight.copy_(self.CORRECTED * torch.eye(latent_size))
+        for name, parameter in drawer.named_parameters():
+            if "log_sigma" in name:  # what is only looked at needs none
+                parameter.requires_grad_(False)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the drawer sees anything of a code."""
+        return bool(self.visible.weight.any())
+
+    def draw(self, code: Tensor) -> Tensor:
+        """Codes (n, latent_size) -> the encoder's own pictures of them, (n, c, h, w), not clipped."""
+        return self.drawer.mean_picture(self.visible(code))
+
+    @torch.no_grad()
+    def begin(self, decoder: Decoder, mean: Tensor, whitening: Tensor, root: Tensor) -> None:
+        """Draw at first what ``decoder`` draws of a code's first coordinates, with the others at 0.
+
+        The coordinates of a code are ``(code - mean) @ whitening``, and ``mean + coordinates @ root.T`` is the code again;
+        ``mean`` is (latent_size,), the two others are (latent_size, latent_size).
+        """
+        size = self.visible.out_features
+        self.visible.weight.copy_(whitening[:, :size].T)
+        self.visible.bias.copy_(-mean @ whitening[:, :size])
+        known = decoder.state_dict()
+        own = {
+            name: known[name] if known[name].shape == tensor.shape else tensor
+            for name, tensor in self.drawer.state_dict().items()
+        }
+        self.drawer.load_state_dict(own)
+        for layer, theirs in zip(self.drawer.readers(), decoder.readers(), strict=True):
+            layer.bias.copy_(theirs.bias + theirs.weight @ mean)
+            layer.weight.copy_(theirs.weight @ root[:, :size])
 
 
 def bounded(log_sigma: Tensor, least: float) -> Tensor:
@@ -409,6 +493,11 @@ def build(recipe: Recipe, image_shape: ImageShape, shape: bool) -> tuple[Encoder
         encoder = MlpEncoder(image_shape, recipe.hidden, size)
         return encoder, MlpDecoder(image_shape, recipe.hidden[::-1], size, least)
     recipe.must_fit(image_shape)
-    appearance = ConvDecoder(image_shape, recipe.widths, recipe.decoder_blocks, size, least)
-    decoder = WarpedDecoder(appearance, ShapeHead(size)) if shape else appearance
-    return ConvEncoder(image_shape, recipe.widths, recipe.encoder_blocks, size), decoder
+
+    def decoder_of(latent_size: int) -> Decoder:
+        appearance = ConvDecoder(image_shape, recipe.widths, recipe.decoder_blocks, latent_size, least)
+        return WarpedDecoder(appearance, ShapeHead(latent_size)) if shape else appearance
+
+    decoder, seen = decoder_of(size), recipe.second_look
+    second = SecondLook(decoder_of(seen), size, seen) if seen else None
+    return ConvEncoder(image_shape, recipe.widths, recipe.encoder_blocks, size, second), decoder

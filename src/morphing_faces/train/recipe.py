@@ -59,6 +59,9 @@ class Recipe:
     critic: float = 0.0
     # The decoder rests: when a critic has changed what it draws, the encoder learns to read it anew. Goes on by --from, too.
     encoder_only: bool = False
+    # conv, encoder_only: how many coordinates of its answer, the most visible ones, the encoder draws for itself, to correct the
+    # answer by what the drawing misses. It begins as the decoder, which is why it comes last. 0: it looks once.
+    second_look: int = 0
 
     # --- the prior
     # Layers of an invertible map between u and the code, fitted to the aggregate posterior; 0 is its Gaussian alone.
@@ -166,6 +169,12 @@ class Recipe:
             not (self.critic and self.encoder_only),
             "encoder_only",
             "false when there is a critic, which teaches the decoder",
+        )
+        need(0 <= self.second_look <= self.latent_size, "second_look", f"from 0 to latent_size, {self.latent_size}")
+        need(
+            not self.second_look or (self.encoder_only and self.network == "conv"),
+            "second_look",
+            "0 unless encoder_only is true and network is 'conv'",
         )
 
     @property

@@ -42,8 +42,6 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, model: VAE, device: torch.device, rank: int = 0, world: int = 1):
         self.recipe, self.device, self.rank = recipe, device, rank
-        if recipe.encoder_only:
-            model.decoder.requires_grad_(False)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.model, multi_avg_fn=_ema(recipe.ema))
         self.averaged.requires_grad_(False).eval()
@@ -128,13 +126,11 @@ class Trainer:
     def begin(self, dataset: Dataset, codes: Tensor | None = None, flow: Flow | None = None) -> None:
         """What a new run does before its first step: take over the stored codes of the run that it goes on from, if any.
 
-        Where the decoder rests, the ``flow`` that was fitted for it goes along, too.
+        ``flow`` is the prior that was fitted for that run's decoder.
         """
         if codes is None and self.recipe.stored_codes:
             codes = torch.full((2, len(dataset.images), self.recipe.latent_size), torch.nan, dtype=torch.float16)
         self.codes = None if codes is None else StoredCodes(codes.to(self.device))
-        if flow is not None and self.recipe.encoder_only and len(flow.layers) == self.recipe.flow_layers:
-            self.flow = flow.to(self.device)
 
     @property
     def prior(self) -> Codes | None:
