@@ -101,11 +101,11 @@ def test_the_critic_learns_to_tell_photographs_from_faces(trainer: CriticTrainer
 
 def test_the_anchor_pulls_new_faces_back_to_the_vaes(trainer: CriticTrainer, data: Dataset) -> None:
     """Moved away from what the VAE draws, and without a critic's opinion, new faces come back when averaged."""
-    trainer.recipe = sharp(critic=0.0, learning_rate=3e-3, warmup=0)
+    trainer.recipe = sharp(critic=0.0, learning_rate=1e-3, warmup=0)
     with torch.no_grad():
         trainer.model.decoder.appearance.picture.bias.add_(0.5)  # type: ignore[union-attr, operator]
-    drifts = [float(trainer.step(2 + step, 0.0, pictures(data), None)["drift"]) for step in range(10)]
-    assert drifts[-1] < 0.5 * drifts[0]
+    drifts = [float(trainer.step(2 + step, 0.0, pictures(data), None)["drift"]) for step in range(20)]
+    assert np.mean(drifts[-5:]) < 0.5 * drifts[0]
 
 
 def test_augmentation_of_what_the_critic_sees_lets_the_gradient_through_and_shifts_whole_pixels() -> None:
@@ -194,7 +194,8 @@ def test_the_recipes_of_color_fit_each_other() -> None:
             "sigma_min",
         ):
             assert getattr(first, key) == getattr(each, key), key
-        for key in ("flow_layers", "kl_weight", "spread", "mirror"):  # the critic learns what the prior gives
+        for key in ("flow_layers", "spread", "mirror"):  # the critic learns what the prior gives
             assert getattr(first, key) == getattr(each, key), key
+    assert first.kl_weight == codes.kl_weight == sharp.kl_weight
     assert (first.goes_on, codes.goes_on, sharp.goes_on) == ("", "code_weight", "critic")
     assert encoder.goes_on == "encoder_only"

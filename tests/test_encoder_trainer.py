@@ -125,6 +125,18 @@ def test_a_second_look_begins_as_the_decoder_that_rests(data: Dataset, shaped_ru
     assert misses[2] < 1e-9
 
 
+def test_a_flow_that_goes_along_says_what_is_seen(
+    data: Dataset, shaped_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latents, "STEPS", 3)
+    recipe = alone(second_look=SEEN, flow_layers=3)
+    model = VAE(recipe, data.image_shape, shape=True)
+    flow = fit(encode_all(model, data.images, data.training, False), model, 3, 0)
+    trainer = EncoderTrainer(recipe, model, CPU)
+    trainer.begin(data, None, flow)
+    assert torch.equal(look_of(model).visible.weight, flow.whitening()[:, :SEEN].T)
+
+
 def test_the_answer_is_corrected_by_what_its_drawing_misses(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
     first = load_run(shaped_run, data.image_shape)[0]
     model = looking(data, shaped_run, tmp_path, 16).model

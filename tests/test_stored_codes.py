@@ -91,7 +91,7 @@ def test_a_first_code_is_the_encoders_answer_refined(trainer: Trainer, data: Dat
 def test_the_encoder_learns_to_answer_the_codes(shaped_run: Path, data: Dataset) -> None:
     model = load_run(shaped_run, data.image_shape)[0].requires_grad_(True)
     with torch.no_grad():
-        model.encoder.mean.bias.add_(0.5)
+        model.encoder.mean.bias.add_(2.0)
     trainer = Trainer(stored(learning_rate=1e-3, refine=20), model, CPU)
     trainer.begin(data)
     read = Reader(data, CPU)(training_rows(trainer.recipe, data)[:16])

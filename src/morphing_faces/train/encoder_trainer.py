@@ -29,7 +29,13 @@ class EncoderTrainer(Trainer):
             self.flow = flow.to(self.device)
         look = self.model.encoder.second_look
         if look is not None and not look.begun:
-            rows = spread(training_rows(self.recipe, dataset), MEASURED)
-            posterior = encode_all(self.model, dataset.images, rows, self.recipe.mirror)
-            seen = fit(posterior, self.model, 0, self.recipe.seed, visible_first=True)
+            seen = self._most_visible(dataset)
             look.begin(self.model.decoder, seen.mean, seen.whitening(), seen.root)
+
+    def _most_visible(self, dataset: Dataset) -> Flow:
+        """A flow whose first coordinates are the most visible ones."""
+        if self.flow is not None and len(self.flow.layers):
+            return self.flow
+        rows = spread(training_rows(self.recipe, dataset), MEASURED)
+        posterior = encode_all(self.model, dataset.images, rows, self.recipe.mirror)
+        return fit(posterior, self.model, 0, self.recipe.seed, visible_first=True)
