@@ -226,7 +226,10 @@ def test_a_bundles_second_look_goes_on_or_is_left(
     trainer.begin(data)
     assert look_of(first).begun
     seen = {name: tensor.clone() for name, tensor in first.state_dict().items() if name.startswith(SECOND_LOOK)}
-    monkeypatch.setattr(from_bundles, "initializers", lambda content: initializers(content) | seen)
+    written = (shaped_bundle / "encoder.onnx").read_bytes()
+    monkeypatch.setattr(
+        from_bundles, "initializers", lambda content: initializers(content) | (seen if content == written else {})
+    )
     on, _ = from_bundle(alone(second_look=SEEN), data, shaped_bundle)
     for name, tensor in seen.items():
         assert torch.equal(on.state_dict()[name], tensor), name

@@ -15,7 +15,7 @@ from .. import bundle as bundles
 from ..dataset import Dataset, spread
 from ..errors import UserError
 from ..model import Model
-from .networks import SECOND_LOOK, new_parts
+from .networks import new_parts, without_second_look
 from .recipe import Recipe
 from .trainer import new_model, training_rows
 from .vae import VAE
@@ -49,8 +49,8 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
     model = new_model(recipe, dataset)
     same_parts = bundle.has_shape == model.shape
     decoder, encoder = (initializers(bundle.read(name)) for name in ("decoder.onnx", "encoder.onnx"))
-    if not same_parts:
-        encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(SECOND_LOOK)}
+    if not same_parts or model.encoder.second_look is None:
+        encoder = without_second_look(encoder)
     tensors = model.state_dict()
     theirs = {name: name_in(encoder if name.startswith("encoder.") else decoder, name) for name in tensors}
     new = new_parts(model, [name for name, (_, value) in theirs.items() if value is not None])
@@ -65,8 +65,7 @@ def from_bundle(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[VAE, li
                 f"{folder}: its networks are not those of the recipe {recipe.name!r}: {name} is {shape}, expected "
                 f"{tuple(own.shape)}; begin at a bundle that was trained by this recipe, or change the recipe's widths and blocks"
             )
-    left = () if model.encoder.second_look is not None else (SECOND_LOOK,)
-    blocks = {name for name in (*decoder, *encoder) if name.endswith(".narrow.weight") and not name.startswith(left)}
+    blocks = {name for name in (*decoder, *encoder) if name.endswith(".narrow.weight")}
     if lost := sorted(blocks - {their for their, _ in theirs.values()}):
         raise UserError(
             f"{folder}: its networks have more residual blocks than the recipe {recipe.name!r}: {lost[0]} would be lost; "

@@ -23,7 +23,7 @@ from .critic import CriticTrainer
 from .encoder_trainer import EncoderTrainer
 from .flow import left_by
 from .from_bundle import from_bundle, is_bundle
-from .networks import SECOND_LOOK, ImageShape, new_parts
+from .networks import ImageShape, new_parts, without_second_look
 from .processes import Interrupted, largest, machine, processes, signals
 from .recipe import FIELDS, Recipe, from_toml
 from .trainer import Metrics, Trainer, has_shape, new_model, training_rows
@@ -193,7 +193,7 @@ def build(recipe: Recipe, dataset: Dataset, tensors: dict[str, torch.Tensor], ru
     if anew:
         new = new_parts(model, tensors)
         if model.encoder.second_look is None:
-            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(SECOND_LOOK)}
+            tensors = without_second_look(tensors)
         tensors = {**tensors, **{name: own for name, own in model.state_dict().items() if name.startswith(new)}}
     checkpoint.load_into(model, tensors, run)
     return model

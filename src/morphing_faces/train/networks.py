@@ -224,6 +224,11 @@ def new_parts(network: nn.Module, known: Collection[str]) -> tuple[str, ...]:
     return tuple(part for part in parts if not any(name.startswith(part) for name in known))
 
 
+def without_second_look(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A model's weights by name, without those of a second look."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(SECOND_LOOK)}
+
+
 class ConvEncoder(Encoder):
     """q(z|x) for larger pictures: convolutions from half the picture's side down, ``widths[k]`` channels at side / 2^(k+1).
 
