@@ -28,7 +28,7 @@ from morphing_faces.train.vae import VAE
 from test_training import assert_same_checkpoint
 
 CPU = torch.device("cpu")
-SEEN = 10  # of the 16 coordinates of a code
+SEEN = 10  # of the 16 channels of the coarsest features
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_an_encoder_alone_needs_a_decoder_to_read(data: Dataset, tmp_path: Path)
 
 
 def test_a_second_look_begins_as_the_decoder_that_rests(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
-    """With all coordinates it draws the same; with some it draws the nearer, the more it has, and one of them is the face's."""
+    """With all channels it draws the same; with some it draws the nearer, the more it has."""
     codes = encode_all(load_run(shaped_run, data.image_shape)[0], data.images, data.training[:40], mirror=False).means
     misses = []
     for size in (1, SEEN, 16):
@@ -119,22 +119,24 @@ def test_a_second_look_begins_as_the_decoder_that_rests(data: Dataset, shaped_ru
         with torch.no_grad():
             drawn, expected = look_of(model).draw(codes), model.decode(codes)[0]
             average = model.decode(codes.mean(0, keepdim=True))[0]
-        misses.append(float((drawn - expected).square().mean()))
-        assert misses[-1] < float((average - expected).square().mean()), "it sees what shows most"
+        misses.append(float((drawn - expected).square().mean() / (average - expected).square().mean()))
     assert misses[0] > misses[1] > misses[2]
-    assert misses[2] < 1e-9
+    assert misses[1] < 0.3, "ten of sixteen channels tell most of how faces differ"
+    assert misses[2] < 1e-6
 
 
-def test_a_flow_that_goes_along_says_what_is_seen(
-    data: Dataset, shaped_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(latents, "STEPS", 3)
-    recipe = alone(second_look=SEEN, flow_layers=3)
-    model = VAE(recipe, data.image_shape, shape=True)
-    flow = fit(encode_all(model, data.images, data.training, False), model, 3, 0)
-    trainer = EncoderTrainer(recipe, model, CPU)
-    trainer.begin(data, None, flow)
-    assert torch.equal(look_of(model).visible.weight, flow.whitening()[:, :SEEN].T)
+def test_a_narrower_decoder_draws_the_average_face_exactly(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
+    """What is lost of the coarsest features is lost of what differs between faces."""
+    model = load_run(shaped_run, data.image_shape)[0]
+    with torch.no_grad():
+        for layer in model.decoder.readers():
+            layer.weight.mul_(1e-3)
+    recipe = alone(second_look=SEEN)
+    drawer = look_of(VAE(recipe, data.image_shape, shape=True)).drawer
+    drawer.begin_as(model.decoder)
+    nowhere = torch.zeros(1, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(drawer.mean_picture(nowhere), model.decode(nowhere)[0], atol=2e-3, rtol=0)
 
 
 def test_the_answer_is_corrected_by_what_its_drawing_misses(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
@@ -143,13 +145,16 @@ def test_the_answer_is_corrected_by_what_its_drawing_misses(data: Dataset, shape
     x = to_pictures(data.images[data.validation], "cpu")
     with torch.no_grad():
         mean, log_variance = first.encode(x)
-        again, _ = first.encode(first.decode(mean)[0])
+        expected = mean
+        for _ in range(SecondLook.TIMES):
+            again, _ = first.encode(first.decode(expected)[0])
+            expected = expected + SecondLook.CORRECTED * (mean - again)
         found, same = model.encode(x)
-    torch.testing.assert_close(found, mean + SecondLook.CORRECTED * (mean - again), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(same, log_variance)
     with torch.no_grad():
-        before, after = ((first.decode(code)[0] - x).square().mean() for code in (mean, found))
-    assert after < before, "the picture of the corrected code is nearer"
+        before, after = ((mean - first.encode(first.decode(code)[0])[0]).square().mean() for code in (mean, found))
+    assert after < 0.9 * before, "drawn, the corrected code is read more nearly as the picture is"
 
 
 def test_a_second_look_is_learned_and_resumes_bit_for_bit(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
@@ -213,7 +218,12 @@ def test_a_folded_second_look_answers_in_z(
         check_exact("encoder", encoder, proto, {"picture": pictures})
         np.testing.assert_allclose(run_onnx(proto, picture=pictures[:1].numpy())[0], expected[:1], atol=5e-3)
         theirs, state = initializers(proto.SerializeToString()), folded.state_dict()
-        for name in ("visible.weight", "correction.weight", "drawer.appearance.first.weight", "drawer.shape.out.bias"):
+        for name in (
+            "correction.weight",
+            "drawer.appearance.first.weight",
+            "drawer.appearance.first_wider.weight",
+            "drawer.shape.out.bias",
+        ):
             torch.testing.assert_close(theirs[SECOND_LOOK + name], state[SECOND_LOOK + name], msg=name)
 
 
@@ -248,8 +258,8 @@ def test_two_processes_begin_a_second_look_alike(data: Dataset, shaped_run: Path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"second_look": 17}, r"second_look = 17: must be from 0 to latent_size, 16"),
-        ({"second_look": -1}, r"second_look = -1: must be from 0 to latent_size, 16"),
+        ({"second_look": 17}, r"second_look = 17: must be from 0 to the last of widths, 16"),
+        ({"second_look": -1}, r"second_look = -1: must be from 0 to the last of widths, 16"),
         ({"second_look": 4, "encoder_only": False}, r"second_look = 4: must be 0 unless encoder_only is true"),
         ({"second_look": 4, "network": "mlp"}, r"second_look = 4: must be 0 unless .* network is 'conv'"),
     ],

@@ -52,11 +52,9 @@ class Critic(nn.Module):
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.trunk = copy.deepcopy(encoder).requires_grad_(True)
-        del self.trunk.mean, self.trunk.log_variance
-        features = encoder.mean.in_features
+        del self.trunk.summary, self.trunk.mean, self.trunk.log_variance
         with torch.no_grad():
             channels, side = encoder.features(encoder.units.mean_face).shape[1:3]
-        assert channels * side**2 == features
         self.mix = nn.Conv2d(channels + 1, HEAD, 3, padding=1)
         self.patch = nn.Conv2d(HEAD, 1, 1)
         self.whole = nn.Linear(HEAD * side**2, HEAD)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..dataset import Dataset, spread
+from ..dataset import Dataset
 from .flow import Flow
-from .latents import encode_all, fit
 from .recipe import Recipe
-from .trainer import Trainer, training_rows
+from .trainer import Trainer
 from .vae import VAE
-
-MEASURED = 4096  # training pictures, and as many mirror images, that tell what a second look sees, at most
 
 
 class EncoderTrainer(Trainer):
@@ -29,13 +26,4 @@ class EncoderTrainer(Trainer):
             self.flow = flow.to(self.device)
         look = self.model.encoder.second_look
         if look is not None and not look.begun:
-            seen = self._most_visible(dataset)
-            look.begin(self.model.decoder, seen.mean, seen.whitening(), seen.root)
-
-    def _most_visible(self, dataset: Dataset) -> Flow:
-        """A flow whose first coordinates are the most visible ones."""
-        if self.flow is not None and len(self.flow.layers):
-            return self.flow
-        rows = spread(training_rows(self.recipe, dataset), MEASURED)
-        posterior = encode_all(self.model, dataset.images, rows, self.recipe.mirror)
-        return fit(posterior, self.model, 0, self.recipe.seed, visible_first=True)
+            look.begin(self.model.decoder)

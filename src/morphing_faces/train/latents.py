@@ -92,10 +92,10 @@ def fit_prior(model: VAE, dataset: Dataset, recipe: Recipe, codes: Tensor | None
     return fit(posterior, model, recipe.flow_layers, recipe.seed)
 
 
-def fit(posterior: Posterior, model: VAE, layers: int, seed: int, visible_first: bool = False) -> Flow:
+def fit(posterior: Posterior, model: VAE, layers: int, seed: int) -> Flow:
     """The flow of an aggregate posterior: its moments, then the layers by maximum likelihood.
 
-    With layers, or where it is asked for, its first coordinates are the most visible ones.
+    With layers its first coordinates are the most visible ones.
 
     Depends on its arguments alone; leaves the global random state as it is. On the model's device.
     """
@@ -106,7 +106,7 @@ def fit(posterior: Posterior, model: VAE, layers: int, seed: int, visible_first:
         flow.mean.copy_(mean)
         flow.root.copy_(torch.linalg.cholesky(covariance))
         flow.to(model.device)
-        if layers or visible_first:
+        if layers:
             flow.root.copy_(flow.root @ directions(model, flow, PROBES, seed)[1].to(flow.root))
         if layers:
             _maximize_likelihood(flow, posterior)

@@ -86,16 +86,18 @@ class Units(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(z|x): pictures -> mean and log variance, each (n, latent_size), by two linear layers from the same features.
+    """q(z|x): pictures -> mean and log variance, each (n, latent_size), read from the same features.
 
-    The log variance is read from the features' means over all places: how sure a code is depends on the picture as a whole.
-    With a ``second_look`` the mean is corrected by what a drawing of it shows.
+    The mean is linear in a ``summary`` of them, of ``summarized`` numbers. The log variance is read from their means over all
+    places: how sure a code is depends on the picture as a whole. With a ``second_look`` the mean is corrected by what a
+    drawing of it shows.
     """
 
-    def __init__(self, image_shape: ImageShape, width: int, places: int, latent_size: int):
+    def __init__(self, image_shape: ImageShape, width: int, summarized: int, latent_size: int):
         super().__init__()
         self.units = Units(image_shape)
-        self.mean = nn.Linear(width * places, latent_size)
+        self.summary: nn.Module = nn.Identity()
+        self.mean = nn.Linear(summarized, latent_size)
         self.log_variance = nn.Linear(width, latent_size)
         self.second_look: SecondLook | None = None
 
@@ -106,11 +108,18 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.features(x)
         overall = h if h.ndim == 2 else F.avg_pool2d(h, h.shape[-1]).flatten(1)
-        mean, log_variance = self.mean(h.flatten(1)), self.log_variance(overall)
-        if self.second_look is not None:
-            again = self.mean(self.features(self.second_look.draw(mean)).flatten(1))
-            mean = mean + self.second_look.correction(mean - again)
+        first, log_variance = self.read(h), self.log_variance(overall)
+        mean, look = first, self.second_look
+        if look is not None:
+            for _ in range(look.TIMES):
+                again = self.read(self.features(look.draw(mean)))
+                mean = mean + look.correction(first - again)
         return mean, log_variance
+
+    def read(self, features: Tensor) -> Tensor:
+        """Features -> the mean that they tell at first sight, (n, latent_size)."""
+        mean: Tensor = self.mean(self.summary(features).flatten(1))
+        return mean
 
 
 class Decoder(nn.Module):
@@ -131,6 +140,10 @@ class Decoder(nn.Module):
         picture: Tensor = self(z)[0]
         return picture
 
+    def begin_as(self, other: Decoder) -> None:
+        """Draw what ``other`` draws, as nearly as fewer weights can."""
+        raise NotImplementedError
+
     def draw(self, z: Tensor, batch: Batch) -> Drawing:
         """Draw for the batch that the codes are of. What has no parts misses no guide."""
         picture, log_sigma = self(z)
@@ -141,7 +154,7 @@ class MlpEncoder(Encoder):
     """q(z|x) of the 2014 model: hidden layers of rectified linear units, then mean and log variance."""
 
     def __init__(self, image_shape: ImageShape, hidden: tuple[int, ...], latent_size: int):
-        super().__init__(image_shape, hidden[-1], 1, latent_size)
+        super().__init__(image_shape, hidden[-1], hidden[-1], latent_size)
         widths = (math.prod(image_shape), *hidden)
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         initialize(self, small=(self.mean, self.log_variance))
@@ -217,7 +230,7 @@ def new_parts(network: nn.Module, known: Collection[str]) -> tuple[str, ...]:
     nothing at first.
 
     Residual blocks begin at the identity, so a deeper network goes on from a shallower one and does at first what that one
-    did. A second look begins at seeing nothing.
+    did. A second look begins at correcting nothing.
     """
     kinds = (Bottleneck, SecondLook)
     parts = (f"{name}." for name, module in network.named_modules() if isinstance(module, kinds))
@@ -232,7 +245,8 @@ def without_second_look(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 class ConvEncoder(Encoder):
     """q(z|x) for larger pictures: convolutions from half the picture's side down, ``widths[k]`` channels at side / 2^(k+1).
 
-    The picture is read at its own side and at half of it; what the finer reading adds begins at zero.
+    The picture is read at its own side and at half of it; what the finer reading adds begins at zero. The mean is read from
+    half as many channels as the last features have: all of them would cost twice the weights and tell hardly more.
     """
 
     def __init__(
@@ -244,7 +258,9 @@ class ConvEncoder(Encoder):
         second_look: SecondLook | None = None,
     ):
         side, _, channels = image_shape
-        super().__init__(image_shape, widths[-1], (side >> len(widths)) ** 2, latent_size)
+        summary = max(widths[-1] // 2, 1)
+        super().__init__(image_shape, widths[-1], summary * (side >> len(widths)) ** 2, latent_size)
+        self.summary = nn.Conv2d(widths[-1], summary, 1)
         self.fine_stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
         self.fine_blocks = nn.Sequential(*(Bottleneck(widths[0]) for _ in range(blocks[0])))
         self.fine_join = nn.Conv2d(widths[0], widths[1], 1)
@@ -275,7 +291,8 @@ class ConvDecoder(Decoder):
 
     The picture is one of half the side, enlarged, and what the finest convolutions add. That none runs at the full side
     keeps it fast enough for a hand; smoothing after each pixel shuffle keeps its grid out of the picture. ``sigma`` is one
-    learned value a place, the same for every code, (1, 1, h, w).
+    learned value a place, the same for every code, (1, 1, h, w). The coarsest features may come from only ``coarsest``
+    channels, which takes most of the weights away.
     """
 
     def __init__(
@@ -285,13 +302,15 @@ class ConvDecoder(Decoder):
         blocks: tuple[int, ...],
         latent_size: int,
         sigma_min: float,
+        coarsest: int = 0,
     ):
         super().__init__()
         self.units = Units(image_shape)
         side, _, channels = image_shape
         widths, blocks = widths[::-1], blocks[::-1]
         self.bottom = side >> len(widths)
-        self.first = nn.Linear(latent_size, widths[0] * self.bottom**2)
+        self.first = nn.Linear(latent_size, (coarsest or widths[0]) * self.bottom**2)
+        self.first_wider = nn.Conv2d(coarsest, widths[0], 1) if coarsest else nn.Identity()
         self.blocks = nn.ModuleList(
             nn.ModuleList(Bottleneck(width, latent_size) for _ in range(count))
             for width, count in zip(widths[:-1], blocks[:-1], strict=True)
@@ -321,7 +340,7 @@ class ConvDecoder(Decoder):
 
     def appearance(self, z: Tensor) -> Tensor:
         """Codes -> the mean picture (n, c, h, w), not clipped."""
-        h = self.first(z).unflatten(1, (-1, self.bottom, self.bottom))
+        h = self.first_wider(self.first(z).unflatten(1, (-1, self.bottom, self.bottom)))
         for blocks, project in itertools.zip_longest(self.blocks, self.narrower):
             for block in blocks:  # type: ignore[union-attr]
                 h = block(h, z)
@@ -333,6 +352,23 @@ class ConvDecoder(Decoder):
             h = block(h, z)
         fine = self.fine_shuffle(self.fine_picture(leaky_relu(h)))
         return self.units.denormalize(enlarge(coarse) + fine)
+
+    @torch.no_grad()
+    def begin_as(self, other: Decoder) -> None:
+        """Draw what ``other`` draws, as nearly as the principal channels of its coarsest features can."""
+        assert isinstance(other, ConvDecoder)
+        assert isinstance(self.first_wider, nn.Conv2d)
+        known = {name: tensor for name, tensor in other.state_dict().items() if not name.startswith("first")}
+        self.load_state_dict(self.state_dict() | known)
+        channels = self.first_wider.out_channels
+        weight, bias = other.first.weight.view(channels, -1), other.first.bias.view(channels, -1)
+        # The average face counts as much as all that is seen in codes.
+        basis = torch.linalg.svd(torch.cat([weight, math.sqrt(other.first.in_features) * bias], 1))[0]
+        basis = basis[:, : self.first_wider.in_channels]
+        self.first.weight.copy_((basis.T @ weight).view_as(self.first.weight))
+        self.first.bias.copy_((basis.T @ bias).flatten())
+        self.first_wider.weight.copy_(basis[:, :, None, None])
+        nn.init.zeros_(self.first_wider.bias)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         side = self.units.mean_face.shape[-1]
@@ -373,6 +409,11 @@ class WarpedDecoder(Decoder):
     def mean_picture(self, z: Tensor) -> Tensor:
         return self.parts(z, z)[0]
 
+    def begin_as(self, other: Decoder) -> None:
+        assert isinstance(other, WarpedDecoder)
+        self.appearance.begin_as(other.appearance)
+        self.shape.load_state_dict(other.shape.state_dict())
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         picture, _, field = self.parts(z, z)
         return picture, self.log_sigma(field)
@@ -398,57 +439,39 @@ class WarpedDecoder(Decoder):
 
 
 class SecondLook(nn.Module):
-    """A small decoder by which an encoder sees what its first answer misses, and a correction by what it sees.
+    """A smaller decoder by which an encoder sees what its answer misses, and a correction by what it sees.
 
     The encoder reads the drawing of its answer as it reads a picture. Were the answer right, both readings would be the same:
-    the answer is corrected by their difference. The drawer sees only ``size`` coordinates of the code, which keeps it small.
-    Until :meth:`begin` it sees none. Putting an answer right by what its drawing misses is iterative amortized inference
-    (Marino, Yue and Mandt, 2018, arXiv:1807.09356).
+    the answer is corrected by their difference, ``TIMES`` over. Until :meth:`begin` it is not. Putting an answer right by what
+    its drawing misses is iterative amortized inference (Marino, Yue and Mandt, 2018, arXiv:1807.09356).
     """
 
-    CORRECTED = 0.6  # of the difference, at first: all of it overshoots
+    TIMES = 2  # each costs a drawing and a reading; one alone leaves 0.1 dB
+    CORRECTED = 0.8  # of the difference, at first: all of it overshoots
 
-    def __init__(self, drawer: Decoder, latent_size: int, size: int):
+    def __init__(self, drawer: Decoder, latent_size: int):
         super().__init__()
-        self.visible = nn.Linear(latent_size, size)
         self.drawer = drawer
         self.correction = nn.Linear(latent_size, latent_size, bias=False)
-        nn.init.zeros_(self.visible.weight)
-        nn.init.zeros_(self.visible.bias)
-        with torch.no_grad():
-            self.correction.weight.copy_(self.CORRECTED * torch.eye(latent_size))
+        nn.init.zeros_(self.correction.weight)
         for name, parameter in drawer.named_parameters():
             if "log_sigma" in name:  # what is only looked at needs none
                 parameter.requires_grad_(False)
 
     @property
     def begun(self) -> bool:
-        """Whether the drawer sees anything of a code."""
-        return bool(self.visible.weight.any())
+        """Whether it corrects anything."""
+        return bool(self.correction.weight.any())
 
     def draw(self, code: Tensor) -> Tensor:
         """Codes (n, latent_size) -> the encoder's own pictures of them, (n, c, h, w), not clipped."""
-        return self.drawer.mean_picture(self.visible(code))
+        return self.drawer.mean_picture(code)
 
     @torch.no_grad()
-    def begin(self, decoder: Decoder, mean: Tensor, whitening: Tensor, root: Tensor) -> None:
-        """Draw at first what ``decoder`` draws of a code's first coordinates, with the others at 0.
-
-        The coordinates of a code are ``(code - mean) @ whitening``, and ``mean + coordinates @ root.T`` is the code again;
-        ``mean`` is (latent_size,), the two others are (latent_size, latent_size).
-        """
-        size = self.visible.out_features
-        self.visible.weight.copy_(whitening[:, :size].T)
-        self.visible.bias.copy_(-mean @ whitening[:, :size])
-        known = decoder.state_dict()
-        own = {
-            name: known[name] if known[name].shape == tensor.shape else tensor
-            for name, tensor in self.drawer.state_dict().items()
-        }
-        self.drawer.load_state_dict(own)
-        for layer, theirs in zip(self.drawer.readers(), decoder.readers(), strict=True):
-            layer.bias.copy_(theirs.bias + theirs.weight @ mean)
-            layer.weight.copy_(theirs.weight @ root[:, :size])
+    def begin(self, decoder: Decoder) -> None:
+        """Draw at first what ``decoder`` draws, and correct every coordinate alike."""
+        self.drawer.begin_as(decoder)
+        self.correction.weight.copy_(self.CORRECTED * torch.eye(self.correction.in_features))
 
 
 def bounded(log_sigma: Tensor, least: float) -> Tensor:
@@ -499,10 +522,10 @@ def build(recipe: Recipe, image_shape: ImageShape, shape: bool) -> tuple[Encoder
         return encoder, MlpDecoder(image_shape, recipe.hidden[::-1], size, least)
     recipe.must_fit(image_shape)
 
-    def decoder_of(latent_size: int) -> Decoder:
-        appearance = ConvDecoder(image_shape, recipe.widths, recipe.decoder_blocks, latent_size, least)
-        return WarpedDecoder(appearance, ShapeHead(latent_size)) if shape else appearance
+    def decoder_of(coarsest: int = 0) -> Decoder:
+        appearance = ConvDecoder(image_shape, recipe.widths, recipe.decoder_blocks, size, least, coarsest)
+        return WarpedDecoder(appearance, ShapeHead(size)) if shape else appearance
 
-    decoder, seen = decoder_of(size), recipe.second_look
-    second = SecondLook(decoder_of(seen), size, seen) if seen else None
+    decoder = decoder_of()
+    second = SecondLook(decoder_of(recipe.second_look), size) if recipe.second_look else None
     return ConvEncoder(image_shape, recipe.widths, recipe.encoder_blocks, size, second), decoder

@@ -59,8 +59,8 @@ class Recipe:
     critic: float = 0.0
     # The decoder rests: when a critic has changed what it draws, the encoder learns to read it anew. Goes on by --from, too.
     encoder_only: bool = False
-    # conv, encoder_only: how many coordinates of its answer, the most visible ones, the encoder draws for itself, to correct the
-    # answer by what the drawing misses. It begins as the decoder, which is why it comes last. 0: it looks once.
+    # conv, encoder_only: channels of the coarsest features of a smaller decoder by which the encoder draws its own answer, to
+    # correct it by what the drawing misses. It begins as the decoder, which is why it comes last. 0: it looks once.
     second_look: int = 0
 
     # --- the prior
@@ -170,7 +170,8 @@ class Recipe:
             "encoder_only",
             "false when there is a critic, which teaches the decoder",
         )
-        need(0 <= self.second_look <= self.latent_size, "second_look", f"from 0 to latent_size, {self.latent_size}")
+        last = self.widths[-1]
+        need(0 <= self.second_look <= last, "second_look", f"from 0 to the last of widths, {last}")
         need(
             not self.second_look or (self.encoder_only and self.network == "conv"),
             "second_look",
