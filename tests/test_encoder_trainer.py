@@ -125,7 +125,7 @@ def test_a_second_look_begins_as_the_decoder_that_rests(data: Dataset, shaped_ru
     assert misses[2] < 1e-6
 
 
-def test_a_narrower_decoder_draws_the_average_face_exactly(data: Dataset, shaped_run: Path, tmp_path: Path) -> None:
+def test_a_narrower_decoder_draws_the_average_face_exactly(data: Dataset, shaped_run: Path) -> None:
     """What is lost of the coarsest features is lost of what differs between faces."""
     model = load_run(shaped_run, data.image_shape)[0]
     with torch.no_grad():

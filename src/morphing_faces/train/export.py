@@ -175,15 +175,15 @@ def fold(model: VAE, latents: Latents) -> None:
         layer.bias.copy_((layer.bias.double() + weight @ mean).float())
         layer.weight.copy_((weight @ matrix).float())
 
-    look = model.encoder.second_look
-    for decoder in (model.decoder, *((look.drawer,) if look is not None else ())):
-        for layer in decoder.readers():
-            into(layer)
+    readers = model.decoder.readers()
+    if (look := model.encoder.second_look) is not None:
+        readers += look.drawer.readers()
+        look.correction.weight.copy_((inverse @ look.correction.weight.double() @ matrix).float())
+    for layer in readers:
+        into(layer)
     last = model.encoder.mean
     last.bias.copy_((inverse @ (last.bias.double() - mean)).float())
     last.weight.copy_((inverse @ last.weight.double()).float())
-    if look is not None:
-        look.correction.weight.copy_((inverse @ look.correction.weight.double() @ matrix).float())
 
 
 def export(

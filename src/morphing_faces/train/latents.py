@@ -108,7 +108,6 @@ def fit(posterior: Posterior, model: VAE, layers: int, seed: int) -> Flow:
         flow.to(model.device)
         if layers:
             flow.root.copy_(flow.root @ directions(model, flow, PROBES, seed)[1].to(flow.root))
-        if layers:
             _maximize_likelihood(flow, posterior)
     return flow.requires_grad_(False).eval()
 

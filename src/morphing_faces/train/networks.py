@@ -292,7 +292,7 @@ class ConvDecoder(Decoder):
     The picture is one of half the side, enlarged, and what the finest convolutions add. That none runs at the full side
     keeps it fast enough for a hand; smoothing after each pixel shuffle keeps its grid out of the picture. ``sigma`` is one
     learned value a place, the same for every code, (1, 1, h, w). The coarsest features may come from only ``coarsest``
-    channels, which takes most of the weights away.
+    channels, which saves weights where most of them are.
     """
 
     def __init__(
