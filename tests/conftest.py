@@ -411,6 +411,27 @@ def address(serve: Callable[..., str], tiny_bundle: Path) -> str:
     return serve(tiny_bundle, "classic")
 
 
+def tidy(hand: Hand, bundle: str) -> None:
+    """Leave a page as one that has just been opened, but for what can be undone."""
+    page = hand.page
+    page.mouse.move(2, 2)
+    for dialog in ("#photo", "#help"):
+        hand[dialog].evaluate("dialog => dialog.close()")
+    if hand["#inside"].is_visible():
+        hand.click("#close-inside")
+    if hand["#handles"].is_visible():
+        hand.click("#grab")
+    page.evaluate("""() => {
+      document.activeElement.blur();
+      document.querySelector('.dimension .name[aria-expanded=true]')?.click();
+      localStorage.clear();
+      dispatchEvent(new StorageEvent('storage', { key: null })); // as when another tab clears it
+      scrollTo(0, 0);
+    }""")
+    follow(hand, f"bundle={bundle}&seed={FIRST_SEED}")
+    hand.at_rest()
+
+
 @pytest.fixture(scope="session")
 def shared(browser: Browser, address: str) -> Iterator[tuple[Hand, list[str]]]:
     """One page for all tests that leave it as they found it, or that ``hand`` can tidy up after."""
@@ -422,21 +443,7 @@ def shared(browser: Browser, address: str) -> Iterator[tuple[Hand, list[str]]]:
 def hand(shared: tuple[Hand, list[str]]) -> Iterator[Hand]:
     """The shared page at its first face: nothing kept, named, locked, held or open."""
     hand, errors = shared
-    page = hand.page
-    page.mouse.move(2, 2)
-    for dialog in ("#photo", "#help"):
-        hand[dialog].evaluate("dialog => dialog.close()")
-    if hand["#inside"].is_visible():
-        hand.click("#close-inside")
-    page.evaluate("""() => {
-      document.activeElement.blur();
-      document.querySelector('.dimension .name[aria-expanded=true]')?.click();
-      localStorage.clear();
-      dispatchEvent(new StorageEvent('storage', { key: null })); // as when another tab clears it
-      scrollTo(0, 0);
-    }""")
-    follow(hand, f"bundle=tiny&seed={FIRST_SEED}")
-    hand.at_rest()
+    tidy(hand, "tiny")
     yield hand
     assert not errors, "\n".join(errors)
 
