@@ -437,6 +437,33 @@ def test_the_newest_request_wins_and_passes_the_queue(visit: Visit, tiny: str) -
     assert got == {"order": ["hover", "batch"], "shown": [39], "same": True}
 
 
+@pytest.mark.parametrize(("took", "shown"), [("15", [0, 1, 3]), ("1000", [0, 3])])
+def test_the_worker_has_the_next_request_while_it_runs_one_unless_that_takes_long(
+    took: str, shown: list[int], visit: Visit, tiny: str
+) -> None:
+    page = blank(visit, tiny)
+
+    def timed(route: Route) -> None:
+        response = route.fetch()
+        measured = "took: performance.now() - began"
+        assert measured in response.text()
+        route.fulfill(response=response, body=response.text().replace(measured, f"took: {took}"))
+
+    page.route("**/worker.js", timed)
+    assert load(page, "tiny", "wasm") is None
+    got = page.evaluate(
+        """async () => {
+          const { normal } = await import('/noise.js');
+          const row = (k) => normal(0, k, 1, model.latentSize);
+          await model.decode(row(9)); // now it is known what one takes
+          const hovers = await Promise.all([0, 1, 2, 3].map((k) => model.decodeLatest(row(k))));
+          const same = await Promise.all(hovers.map(async (p, k) => !p || String(p) === String(await model.decode(row(k)))));
+          return [hovers.flatMap((p, k) => (p ? [k] : [])), same.every(Boolean)];
+        }"""
+    )
+    assert got == [shown, True]
+
+
 def test_a_stream_of_hovers_does_not_starve_the_others(visit: Visit, tiny: str) -> None:
     page = blank(visit, tiny)
     assert load(page, "tiny") is None

@@ -23,6 +23,8 @@ const STALL = 30_000;
 const QUICK = 8;
 /** How long, in ms, a stream of newest requests may keep the others from their turn. */
 const PATIENCE = 100;
+/** A decode that takes longer than this, in ms, two frames of the screen, is worth waiting for a newer request. */
+const SLOW = 34;
 const STALLED = `Nothing has come for ${STALL / 1000} seconds. Check the connection and try again.`;
 const TIMED_RUNS = 9;
 const WARM_RUNS = 3; // the first decodes compile shaders
@@ -211,6 +213,13 @@ export class Model {
   #queue = [];
   /** The newest of the requests of which only the newest counts. @type {{run: () => Promise<void>, drop: () => void} | null} */
   #newest = null;
+  /** Whether what runs is one of them, and the one that the worker has besides. @type {Promise<void> | null} */
+  #ahead = null;
+  #leads = false;
+  /** When the queue had its last turn. */
+  #turn = 0;
+  /** What a decode took in the worker, in ms. */
+  #took = 0;
   #onProgress;
   #base;
   /** What a way along each coordinate costs a pull. @type {Float64Array | undefined} */
@@ -399,7 +408,9 @@ export class Model {
    * @returns {Promise<Pixels>}
    */
   async #decodeNow(u, n, shape) {
-    return (await this.#ask({ verb: "decode", u, n, shape })).pixels;
+    const { pixels, took } = await this.#ask({ verb: "decode", u, n, shape });
+    this.#took = took / n;
+    return pixels;
   }
 
   /**
@@ -434,19 +445,41 @@ export class Model {
     });
   }
 
-  /** Run what waits, one at a time: the newest request first, unless the others have waited long for their turn. */
+  /** Run what waits, in turn: the newest request first, unless the others have waited long. */
   async #pump() {
-    if (this.#busy) return;
+    if (this.#busy) return this.#sendAhead();
     this.#busy = true;
-    for (let turn = performance.now(); ; ) {
-      const newest = performance.now() - turn < PATIENCE || !this.#queue.length ? this.#newest : null;
+    for (this.#turn = performance.now(); ; ) {
+      const newest = this.#takeNewest();
       const job = newest?.run ?? this.#queue.shift();
       if (!job) break;
-      if (newest) this.#newest = null;
+      this.#leads = newest !== null;
       await job();
-      if (!newest) turn = performance.now();
+      for (let ahead = this.#ahead; ahead; ahead = this.#ahead) {
+        this.#ahead = null;
+        this.#sendAhead();
+        await ahead;
+      }
+      if (!newest) this.#turn = performance.now();
     }
     this.#busy = false;
+  }
+
+  /** The newest request, unless there is none or it is the others' turn. */
+  #takeNewest() {
+    if (this.#queue.length && performance.now() - this.#turn >= PATIENCE) return null;
+    const newest = this.#newest;
+    this.#newest = null;
+    return newest;
+  }
+
+  /**
+   * Let the worker have the next of the newest requests while it runs one: or it would wait for this thread, which draws, after
+   * each. A request that it has is not dropped any more, so where a decode takes long none is sent ahead.
+   */
+  #sendAhead() {
+    if (!this.#leads || this.#ahead || this.backend !== "wasm" || this.#took > SLOW) return;
+    this.#ahead = this.#takeNewest()?.run() ?? null;
   }
 
   /**

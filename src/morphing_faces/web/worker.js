@@ -23,7 +23,7 @@
  *   } Request
  * @typedef {{manifest: Manifest, backend: Backend, threads: number}} Loaded
  * @typedef {{appearance: Float32Array<ArrayBuffer>, field: Float32Array<ArrayBuffer>}} Parts
- * @typedef {{pixels: Uint8ClampedArray<ArrayBuffer>}} Decoded
+ * @typedef {{pixels: Uint8ClampedArray<ArrayBuffer>, took: number}} Decoded the pictures, and the time in ms
  * @typedef {{mean: Float32Array<ArrayBuffer>, std: Float32Array<ArrayBuffer>}} Encoded
  * @typedef {{scores: Float32Array<ArrayBuffer>, eyes: Float32Array<ArrayBuffer>}} Found n * rows * columns, and 4 for each
  */
@@ -173,8 +173,11 @@ async function answer(request, report) {
       return {};
     case "load":
       return load(request.base, request.manifest, report);
-    case "decode":
-      return { pixels: await decode(request.u, request.n, request.shape) };
+    case "decode": {
+      const began = performance.now();
+      const pixels = await decode(request.u, request.n, request.shape);
+      return { pixels, took: performance.now() - began };
+    }
     case "stop downloads":
       coming.abort();
       coming = new AbortController();
