@@ -183,11 +183,15 @@ def test_a_hand_beyond_the_edge_leaves_the_handle_behind_and_esc_takes_the_drag_
     assert np.array_equal(settled(hand), z), "there is nothing to bring back"
 
 
-def test_a_drag_ends_where_the_hand_lets_go_even_at_once(hand: Hand) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_drag_ends_where_the_hand_lets_go_even_at_once(hand: Hand, moved: bool) -> None:
+    """The second begins before the first has settled, or even before it has moved the face."""
     z = hand.z
     show(hand)
-    for name in ("mouth-left", "mouth-right"):
-        drag(hand, name, 0.6, -0.4)  # the second begins before the first has settled
+    drag(hand, "mouth-left", 0.6, -0.4)
+    if moved:
+        until(lambda: changed(hand, z), "the face moves")
+    drag(hand, "mouth-right", 0.6, -0.4)
     until(lambda: changed(hand, z), "the face moves")
     settled(hand)
     hand.press("u")

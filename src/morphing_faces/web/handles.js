@@ -239,8 +239,8 @@ export class Handles {
    */
   #start(index) {
     const drag = { index, hand: /** @type {Pair} */ ([0, 0]), taken: null, done: false, dropped: false, undone: false, wake: () => undefined };
+    if (!this.#drag) this.app.act((session) => session.endGesture()); // what moves by itself ends; a drag that settles ends itself
     this.#drag = drag;
-    this.app.act((session) => session.endGesture()); // what moves by itself ends
     this.#last = this.#last.then(() => this.app.attempt(() => this.#follow(drag))); // one that is let go settles first
     return drag;
   }
