@@ -213,9 +213,10 @@ export class Model {
   #queue = [];
   /** The newest of the requests of which only the newest counts. @type {{run: () => Promise<void>, drop: () => void} | null} */
   #newest = null;
-  /** Whether what runs is one of them, and the one that the worker has besides. @type {Promise<void> | null} */
-  #ahead = null;
+  /** Whether what runs is one of them. */
   #leads = false;
+  /** The next of them, where the worker has it already. @type {Promise<void> | null} */
+  #ahead = null;
   /** When the queue had its last turn. */
   #turn = 0;
   /** What a decode took in the worker, in ms. */
