@@ -42,7 +42,8 @@ def main() -> int:
             return code
     if code := check_page_types():
         return code
-    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2", "--dist", "loadfile"]
+    # Three keep two cores busy while one of them waits for a browser or a process.
+    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "3", "--dist", "loadfile"]
     print("+ pytest", *workers, *arguments, flush=True)
     return subprocess.call([PYTHON, "-m", "pytest", *workers, *arguments], cwd=HERE)
 

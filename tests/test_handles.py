@@ -102,6 +102,7 @@ def settled(hand: Hand) -> np.ndarray:
     last: list[np.ndarray] = []
 
     def same() -> bool:
+        hand["#handles:not([aria-busy=true])"].wait_for(state="attached")
         hand.at_rest()
         last.append(hand.z)
         return len(last) > 3 and all(np.array_equal(last[-1], z) for z in last[-4:])
@@ -202,6 +203,7 @@ def test_a_drag_ends_where_the_hand_lets_go_even_at_once(hand: Hand, moved: bool
         until(lambda: changed(hand, z), "the face moves")
     drag(hand, "mouth-right", 0.6, -0.4)
     until(lambda: changed(hand, z), "the face moves")
+    hand.carries("aria-busy", "false", "#handles")
     settled(hand)
     hand.press("u")
     assert changed(hand, z), "each is undone by itself"

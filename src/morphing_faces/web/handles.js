@@ -232,6 +232,17 @@ export class Handles {
   #pulling = false;
   /** Settles when the newest drag has ended. @type {Promise<void>} */
   #last = Promise.resolve();
+  /** The drag begun last. @type {Drag | null} */
+  #newest = null;
+
+  /**
+   * Say whether the face is still on its way to where the hand was last; drags before the newest have no say.
+   * @param {Drag} drag
+   * @param {boolean} busy
+   */
+  #busy(drag, busy) {
+    if (drag === this.#newest) this.#layer.ariaBusy = String(busy);
+  }
 
   /**
    * @param {number} index
@@ -240,8 +251,11 @@ export class Handles {
   #start(index) {
     const drag = { index, hand: /** @type {Pair} */ ([0, 0]), taken: null, done: false, dropped: false, undone: false, wake: () => undefined };
     if (!this.#drag) this.app.act((session) => session.endGesture()); // what moves by itself ends; a drag that settles ends itself
-    this.#drag = drag;
-    this.#last = this.#last.then(() => this.app.attempt(() => this.#follow(drag))); // one that is let go settles first
+    this.#drag = this.#newest = drag;
+    this.#busy(drag, true);
+    this.#last = this.#last // one that is let go settles first
+      .then(() => this.app.attempt(() => this.#follow(drag)))
+      .finally(() => this.#busy(drag, false));
     return drag;
   }
 
@@ -268,7 +282,9 @@ export class Handles {
         steps = x === drag.hand[0] && y === drag.hand[1] ? steps + 1 : 0;
         if (steps && (taken.change < PULL_SETTLED || steps >= PULL_STEPS)) {
           if (drag.done) break;
+          this.#busy(drag, false);
           await new Promise((resolve) => (drag.wake = () => resolve(undefined)));
+          this.#busy(drag, true);
           if (drag.done && hand === drag.hand) break;
           steps = 0;
         } else await new Promise(requestAnimationFrame);
