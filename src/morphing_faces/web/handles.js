@@ -228,6 +228,8 @@ export class Handles {
 
   // --- the face follows
 
+  /** Whether a drag has the face: in the hand, or let go and not yet settled. */
+  #following = false;
   /** Whether a step is under way, during which the session may have the face that the step has not yet heard of. */
   #pulling = false;
   /** Settles when the newest drag has ended. @type {Promise<void>} */
@@ -250,7 +252,7 @@ export class Handles {
    */
   #start(index) {
     const drag = { index, hand: /** @type {Pair} */ ([0, 0]), taken: null, done: false, dropped: false, undone: false, wake: () => undefined };
-    if (!this.#drag) this.app.act((session) => session.endGesture()); // what moves by itself ends; a drag that settles ends itself
+    if (!this.#following) this.app.act((session) => session.endGesture()); // what moves by itself ends; a drag that settles ends itself
     this.#drag = this.#newest = drag;
     this.#busy(drag, true);
     this.#last = this.#last // one that is let go settles first
@@ -268,6 +270,7 @@ export class Handles {
     if (!app.ready || !app.model.source) return;
     const { session } = app;
     const { source } = app.model;
+    this.#following = true;
     try {
       const taken = await session.take(source, NAMES[drag.index]);
       drag.taken = taken;
@@ -294,7 +297,7 @@ export class Handles {
       const changed = error instanceof RangeError && error.message === say("taken", {});
       if (!drag.dropped && !changed) throw error;
     } finally {
-      this.#pulling = false;
+      this.#following = this.#pulling = false;
       if (drag.undone && drag.taken) session.cancelGesture("grab");
       if (app.alive) app.change();
       if (this.#drag === drag) this.#drag = this.#press = null; // the button may still be down: it has nothing in hand
