@@ -325,6 +325,16 @@ def serve() -> Iterator[Callable[..., str]]:
         thread.join(max(end - time.monotonic(), 0))
 
 
+def plain_site(out: Path, bundle: Path, url: str | None = None) -> None:
+    """The page with one bundle as plain files, without the compressed forms beside them, which take seconds."""
+    from morphing_faces import bundle as bundles
+    from morphing_faces import site
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(site, "_compressed_forms", lambda *_: [])
+        site.write(out, [bundles.find(bundle)], FIRST_SEED, url=url)
+
+
 @pytest.fixture(scope="session")
 def launch() -> Iterator[Callable[..., Browser]]:
     """``launch(flag, ...)`` starts the system's Chromium, without a window.
@@ -336,13 +346,16 @@ def launch() -> Iterator[Callable[..., Browser]]:
     from playwright.sync_api import sync_playwright
 
     quiet = "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"
+    lazy = (
+        "--js-flags=--wasm-tiering-budget=100000000"  # only what runs for long is compiled a second time, to run faster
+    )
     with sync_playwright() as playwright:
         programs: list[Browser] = []
 
         def start(*flags: str) -> Browser:
             programs.append(
                 playwright.chromium.launch(
-                    executable_path=path, args=[*quiet.split(), "--disable-component-update", *flags]
+                    executable_path=path, args=[*quiet.split(), lazy, "--disable-component-update", *flags]
                 )
             )
             return programs[-1]

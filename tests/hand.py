@@ -34,13 +34,25 @@ TOLD = """(async () => {
 UP_TO_DATE = "morphingFaces.pictured !== null && morphingFaces.pictured === morphingFaces.session.z"
 
 
+WATCH = """([look, patience, given]) => new Promise((resolve) => {
+  const [check, end] = [CHECK, performance.now() + 1000 * patience];
+  const again = () => {
+    const found = check(look, given);
+    if (found || performance.now() > end) resolve(Boolean(found));
+    else setTimeout(again, 10);
+  };
+  again();
+})"""
+
+
 def until(check: Callable[[], Any], what: str | Callable[[], str]) -> Any:
     """What ``check`` finds in the end; ``what`` was waited for, looked at anew where it is a function."""
-    end = time.monotonic() + PATIENCE
+    end, pause = time.monotonic() + PATIENCE, 0.01
     while time.monotonic() < end:
         if result := check():
             return result
-        time.sleep(0.03)
+        time.sleep(pause)  # a look costs the browser and its driver as much time as 4 ms of work
+        pause = min(1.5 * pause, 0.1)
     raise AssertionError(f"not within {PATIENCE} s: {what() if callable(what) else what}")
 
 
@@ -60,9 +72,15 @@ class Hand:
     def state(self, key: str) -> Any:
         return self.page.evaluate(f"morphingFaces.session.{key}")
 
+    def watch(self, check: str, what: str | Callable[[], str], look: str = "", given: Any = None) -> None:
+        """As :func:`until`, but the page itself looks: at ``check``, a function of what is at the selector ``look``, and of ``given``."""
+        script = WATCH.replace("CHECK", f"(look, given) => ({check})(look && document.querySelector(look), given)")
+        if not self.page.evaluate(script, [look, PATIENCE, given]):
+            raise AssertionError(f"not within {PATIENCE} s: {what() if callable(what) else what}")
+
     def at_rest(self) -> None:
         """Wait until the face on the screen is the session's."""
-        until(lambda: self.page.evaluate(UP_TO_DATE), "the face is drawn")
+        self.watch(f"() => {UP_TO_DATE}", "the face is drawn")
 
     def hover(self, x: float, y: float) -> None:
         """Move the mouse to a place in the hover square, and stay until the face follows."""
@@ -107,15 +125,19 @@ class Hand:
         self.page.evaluate("new Promise(requestAnimationFrame)")
 
     def says(self, words: str, where: str = "#message") -> None:
-        until(
-            lambda: words in self[where].inner_text(),
+        self.watch(
+            "(one, words) => one?.innerText.includes(words)",
             lambda: f"{where} says {words!r}, not {self[where].inner_text()!r}",
+            where,
+            words,
         )
 
     def reads(self, words: str, where: str) -> None:
         """What it says, word for word: the page writes in the next frame, which a busy machine lets wait."""
         read = self[where].inner_text
-        until(lambda: read() == words, lambda: f"{where} reads {words!r}, not {read()!r}")
+        self.watch(
+            "(one, words) => one?.innerText === words", lambda: f"{where} reads {words!r}, not {read()!r}", where, words
+        )
 
     def address(self) -> str:
         """The page's address, once it tells of the face as it is."""
@@ -124,7 +146,12 @@ class Hand:
     def carries(self, attribute: str, value: str, where: str) -> None:
         """Its attribute has this value, or gets it within the next frames."""
         read = self[where].get_attribute
-        until(lambda: read(attribute) == value, lambda: f"{attribute} of {where} is {value!r}, not {read(attribute)!r}")
+        self.watch(
+            "(one, [attribute, value]) => one?.getAttribute(attribute) === value",
+            lambda: f"{attribute} of {where} is {value!r}, not {read(attribute)!r}",
+            where,
+            [attribute, value],
+        )
 
     def shown(self) -> str:
         """The pixels on the screen."""

@@ -174,7 +174,7 @@ def test_two_processes_teach_one_critic(data: Dataset, shaped_run: Path, tmp_pat
         "runpy.run_module('morphing_faces', run_name='__main__', alter_sys=True)\n",
         encoding="utf-8",
     )
-    on_two_processes("spy.py", "sharp.toml", data, tmp_path)
+    on_two_processes("spy.py", "sharp.toml", data, tmp_path, torchrun=False)
     one, two = ((tmp_path / f"sum-{rank}").read_text() for rank in (0, 1))
     assert one == two
     assert len(one.splitlines()) == 3

@@ -267,8 +267,8 @@ def test_arrows_move_the_handle_in_focus_and_enter_pins_it(hand: Hand) -> None:
     assert hand.page.evaluate("document.activeElement.id") == "face"
 
 
-def test_the_button_shows_and_hides_them_with_reduced_motion_too(visit: Visit, shaped_address: str) -> None:
-    hand = open_page(visit, shaped_address, reduced_motion="reduce")
+def test_the_button_shows_and_hides_them_with_reduced_motion_too(hand: Hand) -> None:
+    hand.page.emulate_media(reduced_motion="reduce")
     z = hand.z
     hand.click("#grab")
     hand[".handles.ready"].wait_for()
@@ -278,6 +278,7 @@ def test_the_button_shows_and_hides_them_with_reduced_motion_too(visit: Visit, s
     settled(hand)
     hand.click("#grab")
     assert not hand["#handles"].is_visible()
+    hand.page.emulate_media(reduced_motion="null")
 
 
 def test_a_long_press_asks_for_the_handles_and_a_finger_drags_one(visit: Visit, shaped_address: str) -> None:

@@ -16,10 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from conftest import Run
+from conftest import Run, plain_site
 from hand import Hand, Visit, open_page, until
-from morphing_faces import bundle, site
-from morphing_faces.cli import FIRST_SEED
 
 KEPT = """async () => {
   const cache = await caches.open((await caches.keys())[0] ?? 'none');
@@ -62,7 +60,7 @@ class Host:
 def written(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("host")
     (folder / "deep").mkdir()
-    site.write(folder / "deep" / "down", [bundle.find(tiny_bundle)], FIRST_SEED, url="https://example.org/deep/down")
+    plain_site(folder / "deep" / "down", tiny_bundle, url="https://example.org/deep/down")
     return folder
 
 

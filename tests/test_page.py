@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import morphing_faces as mf
-from conftest import drawn_face
+from conftest import drawn_face, plain_site
 from hand import (
     PHONE,
     Hand,
@@ -81,9 +81,7 @@ def test_without_javascript_it_says_what_is_needed(visit: Visit, address: str) -
 
 
 def test_it_runs_on_one_thread_from_a_plain_file_server(visit: Visit, tiny_bundle: Path, tmp_path: Path) -> None:
-    from morphing_faces import bundle, site
-
-    site.write(tmp_path / "site", [bundle.find(tiny_bundle)], FIRST_SEED)
+    plain_site(tmp_path / "site", tiny_bundle)
     program = [
         sys.executable,
         "-u",
@@ -411,8 +409,8 @@ def test_a_picture_is_saved_at_each_size(hand: Hand, tiny_bundle: Path) -> None:
 # --- links
 
 
-def test_a_link_brings_back_exactly_this_face(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address, permissions=["clipboard-read", "clipboard-write"])
+def test_a_link_brings_back_exactly_this_face(hand: Hand, visit: Visit) -> None:
+    hand.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     hand.click("#random")
     hand.open_row(3)
     hand.click(f"{row(3)} .pick-x")
@@ -422,6 +420,7 @@ def test_a_link_brings_back_exactly_this_face(visit: Visit, address: str) -> Non
     hand.click("#copy-link")
     hand.says("copied")
     link = hand.page.evaluate("navigator.clipboard.readText()")
+    hand.page.context.clear_permissions()
     assert len(link) < 160, "a face near its seed has a short link"
     z, picture = hand.z, hand.decoded()
 
@@ -913,8 +912,8 @@ def test_another_model_keeps_the_page_and_has_its_own_names_and_favourites(hand:
     hand.reads("Light", f"{row(0)} .words")
 
 
-def test_dark_and_light_follow_the_system_or_the_button_and_can_be_read(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address, color_scheme="dark")
+def test_dark_and_light_follow_the_system_or_the_button_and_can_be_read(hand: Hand) -> None:
+    hand.page.emulate_media(color_scheme="dark")
     dark = contrasts(hand)
     hand.click("#theme")
     light = contrasts(hand)
@@ -924,6 +923,9 @@ def test_dark_and_light_follow_the_system_or_the_button_and_can_be_read(visit: V
             assert theme[pair] >= 4.5, pair
     hand.page.reload()
     assert contrasts(hand) == light, "the choice stays"
+    hand["body[data-state=ready]"].wait_for()
+    hand.page.emulate_media(color_scheme="null")
+    hand.page.evaluate("delete document.documentElement.dataset.theme")
 
 
 def contrasts(hand: Hand) -> dict[str, Any]:

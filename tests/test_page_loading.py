@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 
 from conftest import FIRST_SEED
 from hand import MOST_SHIFT, PHONE, WATCH_SHIFT, Hand, Visit, open_page, until
@@ -50,8 +52,17 @@ def test_a_visitor_who_wants_no_motion_gets_none(visit: Visit, address: str) -> 
     assert hand.page.evaluate("morphingFaces.moving") is None
 
 
-def test_the_face_has_its_share_of_every_window(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address)
+@pytest.fixture
+def resized(hand: Hand) -> Iterator[Hand]:
+    """The page in a window that a test may resize."""
+    before = hand.page.viewport_size
+    yield hand
+    assert before
+    hand.page.set_viewport_size(before)
+
+
+def test_the_face_has_its_share_of_every_window(resized: Hand) -> None:
+    hand = resized
     for width, height, share in (
         (1366, 768, 0.35),
         (390, 844, 0.4),
@@ -134,8 +145,7 @@ def test_a_polite_page_instead_of_the_list_of_models_is_told(visit: Visit, addre
     )
 
 
-def test_changing_models_while_a_film_is_recorded_saves_the_film(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address)
+def test_changing_models_while_a_film_is_recorded_saves_the_film(hand: Hand) -> None:
     hand["#film-format"].select_option("gif")
     hand.click("#record")
     name, content = hand.download(lambda: hand["#bundle"].select_option("classic"))

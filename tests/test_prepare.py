@@ -12,14 +12,13 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
 import numpy as np
 import pytest
-import sklearn.datasets
 from PIL import Image
-from sklearn.utils import Bunch
 
 from conftest import drawn_faces
 from morphing_faces import prepare as preparing
@@ -594,11 +593,11 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_without_a_network_one_line_says_so(
     source: str, fetch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def offline(**_: Any) -> Bunch:
+    def offline(**_: Any) -> None:
         raise URLError("Temporary failure in name resolution")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sklearn.datasets, fetch, offline)
+    monkeypatch.setattr(f"sklearn.datasets.{fetch}", offline)
     with pytest.raises(ValueError, match="could not be downloaded") as caught:
         prepare(source, out=tmp_path / "out")
     message = one_line(str(caught.value))
@@ -609,13 +608,15 @@ def test_without_a_network_one_line_says_so(
 
 
 def test_lfw_becomes_pictures_with_the_people_as_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(*, color: bool, **_: Any) -> Bunch:
+    def fetch(*, color: bool, **_: Any) -> SimpleNamespace:
         assert color
         names = np.array(["Ann Bee", "Cy Dee"])
-        return Bunch(images=FACES[:3].astype(np.float32) / 255, target=np.array([1, 0, 1]), target_names=names)
+        return SimpleNamespace(
+            images=FACES[:3].astype(np.float32) / 255, target=np.array([1, 0, 1]), target_names=names
+        )
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", fetch)
+    monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch)
     record, data = prepare("lfw", out=tmp_path / "out")
     assert np.array_equal(data.images, FACES[:3])
     assert data.labels == {"person": ["Cy Dee", "Ann Bee", "Cy Dee"]}
@@ -624,9 +625,9 @@ def test_lfw_becomes_pictures_with_the_people_as_labels(tmp_path: Path, monkeypa
 
 def test_olivetti_becomes_pictures_with_the_people_as_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grey = np.stack([np.asarray(Image.fromarray(face).convert("L")) for face in FACES[:2]])
-    bunch = Bunch(images=grey.astype(np.float32) / 255, target=np.array([0, 39]))
+    bunch = SimpleNamespace(images=grey.astype(np.float32) / 255, target=np.array([0, 39]))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sklearn.datasets, "fetch_olivetti_faces", lambda: bunch)
+    monkeypatch.setattr("sklearn.datasets.fetch_olivetti_faces", lambda: bunch)
     _, data = prepare("olivetti", out=tmp_path / "out", grey=True)
     assert np.array_equal(data.images[..., 0], grey)
     assert data.labels == {"person": ["0", "39"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,15 @@ from PIL.PngImagePlugin import PngInfo
 
 import morphing_faces as mf
 from conftest import drawn_face
-from hand import Hand, Visit, follow, open_page, picture_file, until
+from hand import Hand, follow, picture_file, until
 
-SHEET = """
+SHEET = """() => {
   navigator.canShare = (data) => data.files.every((file) => file.type === 'image/png');
   navigator.share = async (data) => {
     window.shared = { title: data.title, url: data.url, files: data.files.map((file) => file.name),
       bytes: Array.from(new Uint8Array(await data.files[0].arrayBuffer())) };
   };
-"""
+}"""
 
 
 def drop(hand: Hand, content: bytes, name: str, kind: str) -> None:
@@ -104,8 +105,18 @@ def test_a_file_that_holds_no_face_is_told_and_changes_nothing(hand: Hand, conte
     assert np.array_equal(hand.z, before)
 
 
-def test_share_opens_the_systems_sheet_with_picture_and_link(visit: Visit, address: str) -> None:
-    hand = open_page(visit, address, script=SHEET)
+@pytest.fixture
+def sheet(hand: Hand) -> Iterator[Hand]:
+    """The page in a browser whose system has a sheet for sharing, and lets the clipboard be read."""
+    hand.page.evaluate(SHEET)
+    hand.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield hand
+    hand.page.context.clear_permissions()
+    hand.page.evaluate("() => { delete navigator.share; delete navigator.canShare; delete window.shared }")
+
+
+def test_share_opens_the_systems_sheet_with_picture_and_link(sheet: Hand) -> None:
+    hand = sheet
     hand.click("#random")
     hand.click("#copy-link")
     until(lambda: hand.page.evaluate("window.shared"), "the sheet opens")
@@ -121,9 +132,9 @@ def test_share_opens_the_systems_sheet_with_picture_and_link(visit: Visit, addre
     assert np.array_equal(hand.z, z)
 
 
-def test_a_sheet_that_fails_copies_the_link_and_one_that_is_closed_says_nothing(visit: Visit, address: str) -> None:
-    refuse = "navigator.share = () => Promise.reject(new DOMException('no', window.refusal))"
-    hand = open_page(visit, address, script=refuse, permissions=["clipboard-read", "clipboard-write"])
+def test_a_sheet_that_fails_copies_the_link_and_one_that_is_closed_says_nothing(sheet: Hand) -> None:
+    hand = sheet
+    hand.page.evaluate("() => { navigator.share = () => Promise.reject(new DOMException('no', window.refusal)) }")
     hand.page.evaluate("window.refusal = 'NotAllowedError'")
     hand.click("#copy-link")
     hand.says("The link is copied.")

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -62,15 +63,40 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def on_two_processes(script: str, recipe: str, data: Dataset, folder: Path) -> subprocess.CompletedProcess[str]:
-    """``torchrun script train`` into ``folder/run``, where script and recipe are."""
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", script, "train",
-         "--recipe", recipe, "--data", str(data.folder), "-o", "run", "--device", "cpu"],
-        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=PATIENCE,
+def on_two_processes(
+    script: str, recipe: str, data: Dataset, folder: Path, torchrun: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """``torchrun script train`` into ``folder/run``, where script and recipe are; without it, what it does is done here."""
+    command = [
+        script, "train", "--recipe", recipe, "--data", str(data.folder), "-o", "run", "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if torchrun:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+        done = subprocess.run(
+            [*launcher, *command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    second, first = (
+        subprocess.Popen(
+            [sys.executable, *command], cwd=folder, env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in ("1", "0")
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done
+    said = [each.communicate(timeout=PATIENCE)[0] for each in (first, second)]
+    assert first.returncode == second.returncode == 0, "".join(said)
+    return subprocess.CompletedProcess(command, 0, said[0], "")
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None], kind: type[Trainer] = Trainer) -> None:

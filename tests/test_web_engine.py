@@ -22,15 +22,15 @@ import numpy as np
 import pytest
 
 import morphing_faces as mf
+from conftest import plain_site, visits
 from morphing_faces import bundle, noise, site
-from morphing_faces.cli import FIRST_SEED
 from morphing_faces.errors import UserError
 from morphing_faces.render import to_uint8
 from morphing_faces.rules import RANGE_LIMITS, SCALE_LIMITS, UNDO_STEPS
 from morphing_faces.session import Session, State
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Browser, Page, Route
 
 Visit = Callable[..., "Page"]
 Serve = Callable[..., str]
@@ -64,11 +64,26 @@ def load(page: Page, name: str, backend: str = "auto") -> str | None:
     return said
 
 
+@pytest.fixture(scope="module")
+def opened(browser: Browser, tiny: str) -> Iterator[tuple[Page, list[str]]]:
+    """One such document for all tests that need no other."""
+    with visits(browser) as (go, errors):
+        yield blank(go, tiny), errors
+
+
+@pytest.fixture
+def page(opened: tuple[Page, list[str]]) -> Iterator[Page]:
+    page, errors = opened
+    yield page
+    page.evaluate("window.model?.close()")
+    page.unroute_all(behavior="ignoreErrors")
+    assert not errors, "\n".join(errors)
+
+
 # --- the twins
 
 
-def test_noise_is_the_same_to_the_bit(visit: Visit, tiny: str) -> None:
-    page = blank(visit, tiny)
+def test_noise_is_the_same_to_the_bit(page: Page) -> None:
     golden = bundle.find("classic").golden()["noise"]
     got = page.evaluate(
         """async () => {
@@ -99,8 +114,7 @@ def test_noise_is_the_same_to_the_bit(visit: Visit, tiny: str) -> None:
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", "'7'", "undefined", "NaN"])
-def test_a_wrong_seed_is_named(visit: Visit, tiny: str, seed: str) -> None:
-    page = blank(visit, tiny)
+def test_a_wrong_seed_is_named(page: Page, seed: str) -> None:
     said = page.evaluate(f"import('/noise.js').then((noise) => noise.normal({seed}, 0, 1, 4)).catch((e) => e.message)")
     assert "must be a whole number from 0 to 4294967295" in said
 
@@ -141,10 +155,9 @@ TOY = SimpleNamespace(latent_size=40, dimensions=tuple(range(39, 10, -1)), name=
 TOY_IN_JS = {"latentSize": 40, "dimensions": TOY.dimensions, "name": "toy", "hasShape": True}
 
 
-def test_the_sessions_are_twins(visit: Visit, tiny: str) -> None:
+def test_the_sessions_are_twins(page: Page) -> None:
     """The same two thousand verbs, some of them wrong, leave the same state behind after each, and say the same."""
     script = verbs(2000, len(TOY.dimensions), TOY.latent_size, seed=1)
-    page = blank(visit, tiny)
     states = page.evaluate(
         """async ([shape, script]) => {
           const { Session } = await import('/session.js');
@@ -206,8 +219,7 @@ def test_the_sessions_are_twins(visit: Visit, tiny: str) -> None:
     assert refusals > 100
 
 
-def test_undo_forgets_the_oldest_in_both_twins(visit: Visit, tiny: str) -> None:
-    page = blank(visit, tiny)
+def test_undo_forgets_the_oldest_in_both_twins(page: Page) -> None:
     undone = page.evaluate(
         """async (shape) => {
           const { Session } = await import('/session.js');
@@ -228,7 +240,7 @@ def test_undo_forgets_the_oldest_in_both_twins(visit: Visit, tiny: str) -> None:
     assert undone == [steps, session.faces_drawn] == [UNDO_STEPS, 51]
 
 
-def test_a_face_saved_by_one_is_opened_by_the_other(visit: Visit, tiny: str) -> None:
+def test_a_face_saved_by_one_is_opened_by_the_other(page: Page) -> None:
     session = Session(TOY, seed=11)  # type: ignore[arg-type]
     session.select(4, 7)
     session.set_range(1.75)
@@ -244,7 +256,6 @@ def test_a_face_saved_by_one_is_opened_by_the_other(visit: Visit, tiny: str) -> 
         {**face, "bundle": "x" * 900}, {**face, "still": {"part": "nose", "z": face["z"]}}, {**face, "still": [1]},
         {**face, "still": {"part": "shape", "z": [1]}},
     ]  # fmt: skip
-    page = blank(visit, tiny)
     got = page.evaluate(
         """async ([shape, face, wrong]) => {
           const { Session } = await import('/session.js');
@@ -309,9 +320,8 @@ def test_the_golden_faces_of_the_default_bundle(visit: Visit, serve: Serve) -> N
         page.close()
 
 
-def test_pictures_are_rounded_as_in_python(visit: Visit, tiny: str, tiny_bundle: Path) -> None:
+def test_pictures_are_rounded_as_in_python(page: Page, tiny_bundle: Path) -> None:
     model = mf.load(tiny_bundle)
-    page = blank(visit, tiny)
     assert load(page, "tiny") is None
     shape = page.evaluate("[model.name, model.imageShape, model.latentSize, model.dimensions, model.backend]")
     assert shape == ["tiny", [16, 16, 1], 32, list(model.dimensions), "wasm"]
@@ -399,11 +409,7 @@ def test_three_channels_any_shape_and_any_name(visit: Visit, serve: Serve, colou
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (4, 3), (64, 4)])
-def test_threads_are_used_where_the_page_is_isolated(
-    cores: int, threads: int, visit: Visit, tiny: str, tiny_bundle: Path
-) -> None:
-    page = blank(visit, tiny)
-
+def test_threads_are_used_where_the_page_is_isolated(cores: int, threads: int, page: Page, tiny_bundle: Path) -> None:
     def with_cores(route: Route) -> None:
         response = route.fetch()
         route.fulfill(response=response, body=response.text().replace("navigator.hardwareConcurrency", str(cores)))
@@ -418,8 +424,7 @@ def test_threads_are_used_where_the_page_is_isolated(
     assert np.abs(pixels.reshape(-1, 4)[:, 0] - expected.astype(int)).max() <= 2
 
 
-def test_the_newest_request_wins_and_passes_the_queue(visit: Visit, tiny: str) -> None:
-    page = blank(visit, tiny)
+def test_the_newest_request_wins_and_passes_the_queue(page: Page) -> None:
     assert load(page, "tiny") is None
     got = page.evaluate(
         """async () => {
@@ -439,10 +444,8 @@ def test_the_newest_request_wins_and_passes_the_queue(visit: Visit, tiny: str) -
 
 @pytest.mark.parametrize(("took", "shown"), [("15", [0, 1, 3]), ("1000", [0, 3])])
 def test_the_worker_has_the_next_request_while_it_runs_one_unless_that_takes_long(
-    took: str, shown: list[int], visit: Visit, tiny: str
+    took: str, shown: list[int], page: Page
 ) -> None:
-    page = blank(visit, tiny)
-
     def timed(route: Route) -> None:
         response = route.fetch()
         measured = "took: performance.now() - began"
@@ -464,8 +467,7 @@ def test_the_worker_has_the_next_request_while_it_runs_one_unless_that_takes_lon
     assert got == [shown, True]
 
 
-def test_a_stream_of_hovers_does_not_starve_the_others(visit: Visit, tiny: str) -> None:
-    page = blank(visit, tiny)
+def test_a_stream_of_hovers_does_not_starve_the_others(page: Page) -> None:
     assert load(page, "tiny") is None
     got = page.evaluate(
         """async () => {
@@ -481,8 +483,7 @@ def test_a_stream_of_hovers_does_not_starve_the_others(visit: Visit, tiny: str) 
     assert got == [True, True]
 
 
-def test_wrong_requests_are_refused_before_they_reach_the_worker(visit: Visit, tiny: str) -> None:
-    page = blank(visit, tiny)
+def test_wrong_requests_are_refused_before_they_reach_the_worker(page: Page) -> None:
     assert load(page, "tiny") is None
     said = page.evaluate(
         """async () => {
@@ -505,8 +506,7 @@ def test_wrong_requests_are_refused_before_they_reach_the_worker(visit: Visit, t
     ]
 
 
-def test_closing_and_stopping_reject_what_waits(visit: Visit, tiny: str) -> None:
-    page = blank(visit, tiny)
+def test_closing_and_stopping_reject_what_waits(page: Page) -> None:
     assert load(page, "tiny") is None
     got = page.evaluate(
         """async () => {
@@ -765,7 +765,7 @@ def test_without_a_secure_origin_files_are_checked_all_the_same(visit: Visit, ti
 def plain_host(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A site in a folder below the root of Python's own file server, which sends no header of ours."""
     root = tmp_path_factory.mktemp("host")
-    site.write(root / "some" / "where", [bundle.find(tiny_bundle)], FIRST_SEED)
+    plain_site(root / "some" / "where", tiny_bundle)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_arguments: Any) -> None:
