@@ -442,6 +442,7 @@ def tidy(hand: Hand, bundle: str) -> None:
       scrollTo(0, 0);
     }""")
     follow(hand, f"bundle={bundle}&seed={FIRST_SEED}")
+    hand.watch("(_, name) => morphingFaces.session?.bundleName === name", f"{bundle} is back", given=bundle)
     hand.at_rest()
 
 

@@ -17,6 +17,8 @@ export class Recorder {
   #button = onClick("record", () => this.toggle());
   /** The film that is being recorded. @type {Film | null} */
   #film = null;
+  /** Whose face was recorded last: another model may be shown when the film is saved. @type {{bundle: string, link: () => string}} */
+  #of = { bundle: "", link: () => "" };
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #ends;
 
@@ -41,8 +43,12 @@ export class Recorder {
   }
 
   #add() {
-    const picture = this.#shown;
-    if (picture) this.#film?.add(picture);
+    const picture = this.#film && this.#shown;
+    if (!this.#film || !picture) return;
+    this.#film.add(picture);
+    const { bundle, shape } = this.app;
+    const { state } = this.app.session;
+    this.#of = { bundle, link: () => linkOf(state, shape) };
   }
 
   /** Begin to record what the person does, or end it and save the film. */
@@ -52,7 +58,8 @@ export class Recorder {
     clearTimeout(this.#ends);
     if (film) {
       this.#film = null;
-      void app.attempt(() => this.#save(film));
+      const { bundle, link } = this.#of;
+      void app.attempt(() => this.#save(film, bundle, link()));
     } else if (app.picture) {
       this.#film = new Film(this.#chosen, app.manifest.image_shape);
       this.#add();
@@ -74,7 +81,7 @@ export class Recorder {
     const { view } = this.stage;
     const format = this.#chosen;
     const onProgress = (/** @type {number} */ part) => this.#tell(part);
-    const file = await loop(app, faces, format, { view, comment: this.#comment, onProgress });
+    const file = await loop(app, faces, format, { view, comment: linkOf(app.session.state, app.shape), onProgress });
     download(file, `faces-${app.bundle}.${format}`);
     app.tell("The film is saved. It plays round and round without a jump.");
   }
@@ -83,21 +90,28 @@ export class Recorder {
     return /** @type {Format} */ (this.#format.value);
   }
 
-  /** The face that is shown, as a link: it travels inside the film. */
-  get #comment() {
-    return new URL(`#${link.write(this.app.session.state, this.app.shape)}`, location.href).href;
-  }
-
-  /** @param {Film} film */
-  async #save(film) {
-    const { app } = this;
-    const file = await film.encode({ comment: this.#comment, onProgress: (part) => this.#tell(part) });
-    download(file, `film-${app.bundle}.${film.format}`);
-    app.tell("The film is saved.");
+  /**
+   * @param {Film} film
+   * @param {string} bundle whose faces it shows
+   * @param {string} comment the link to its last face
+   */
+  async #save(film, bundle, comment) {
+    const file = await film.encode({ comment, onProgress: (part) => this.#tell(part) });
+    download(file, `film-${bundle}.${film.format}`);
+    this.app.tell("The film is saved.");
   }
 
   /** @param {number} part */
   #tell(part) {
     this.app.tell(`Making the film: ${Math.round(100 * part)}%`);
   }
+}
+
+/**
+ * A face as a link: it travels inside the film.
+ * @param {import("./session.js").State} state
+ * @param {import("./link.js").Shape} shape
+ */
+function linkOf(state, shape) {
+  return new URL(`#${link.write(state, shape)}`, location.href).href;
 }
