@@ -1,6 +1,6 @@
 /** The panel of dimensions: a name and a slider each, and for the one that is open five faces and its tools. */
 
-import { byId, inside, signed, stamp } from "./dom.js";
+import { byId, inside, signed, stamp, write } from "./dom.js";
 import { context, paint } from "./picture.js";
 import { onSlide, showValue } from "./slider.js";
 
@@ -203,22 +203,25 @@ export class Dimensions {
     this.#rows.forEach((row, dimension) => {
       const value = seen[session.dimensions[dimension]];
       const locked = session.locked.has(dimension);
-      const state = [value, reach, locked, session.axes.indexOf(dimension)].join();
+      const axis = session.axes.indexOf(dimension);
+      const set = [reach, locked, axis].join();
+      const state = `${set},${value}`;
       if (row.state === state) return; // most rows, while the hand moves two
-      row.state = state;
       const name = this.nameOf(dimension);
       const [low, high] = this.polesOf(dimension);
-      Object.assign(row.slider, { min: String(-reach), max: String(reach), disabled: locked });
+      if (!row.state.startsWith(`${set},`)) { // not in every frame of a glide, in which all of them move
+        Object.assign(row.slider, { min: String(-reach), max: String(reach), disabled: locked });
+        row.slider.setAttribute("aria-label", name);
+        write(row.words, name);
+        row.name.title = low ? `${name}: ${low} – ${high}` : name;
+        row.on.replaceChildren(...[...(axis < 0 ? [] : [axis ? "i-y" : "i-x"]), ...(locked ? ["i-lock"] : [])].map(icon));
+        row.element.classList.toggle("on-axis", axis >= 0);
+      }
+      row.state = state;
       showValue(row.slider, value);
-      row.slider.setAttribute("aria-label", name);
       const words = value < 0 ? low : high;
       row.slider.setAttribute("aria-valuetext", signed(value) + (words ? `, ${words}` : "") + (locked ? ", locked" : ""));
-      row.value.textContent = signed(value);
-      row.words.textContent = name;
-      row.name.title = low ? `${name}: ${low} – ${high}` : name;
-      const axis = session.axes.indexOf(dimension);
-      row.on.replaceChildren(...[...(axis < 0 ? [] : [axis ? "i-y" : "i-x"]), ...(locked ? ["i-lock"] : [])].map(icon));
-      row.element.classList.toggle("on-axis", axis >= 0);
+      write(row.value, signed(value));
     });
     this.#detail.show();
   }

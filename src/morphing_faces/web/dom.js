@@ -40,6 +40,15 @@ export function onClick(id, action) {
 }
 
 /**
+ * Let an element read `text`. Where it does so already nothing is laid out and painted anew, though a frame asks for it.
+ * @param {Element} element holds nothing but text
+ * @param {string} text
+ */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/**
  * A copy of a template's only element.
  * @param {string} id
  * @returns {HTMLElement}

@@ -1,6 +1,6 @@
 /** The face under the hand: hover or drag moves it, a click or a tap holds it; its edges say what lies there. */
 
-import { byId, inside, signed } from "./dom.js";
+import { byId, inside, signed, write } from "./dom.js";
 import { paint } from "./picture.js";
 
 /**
@@ -170,11 +170,11 @@ export class Face {
     const { session, moving, seen } = this.app;
     const values = session.axes.map((dimension) => seen[session.dimensions[dimension]]);
     this.axes.forEach(({ name, value }, k) => {
-      name.textContent = this.dimensions.nameOf(session.axes[k]);
-      value.textContent = signed(values[k]);
+      write(name, this.dimensions.nameOf(session.axes[k]));
+      write(value, signed(values[k]));
     });
     const poles = session.axes.flatMap((dimension) => this.dimensions.polesOf(dimension)); // as they stand in the page
-    [...this.#ends.children].forEach((end, k) => (end.textContent = poles[k]));
+    [...this.#ends.children].forEach((end, k) => write(end, poles[k]));
     const [x, y] = values.map((value) => clamp(value / session.range));
     this.#marker.style.setProperty("--x", x.toFixed(4));
     this.#marker.style.setProperty("--y", y.toFixed(4));
@@ -182,7 +182,7 @@ export class Face {
     const byItself = moving === "walk" || moving === "glide";
     this.#held.hidden = !session.frozen && !byItself;
     for (const [selector, click] of [[".mouse", "Click"], [".touch", "Tap"]]) {
-      inside(this.#held, selector, HTMLElement).textContent = byItself ? `${click} to stop` : `Held. ${click} to release.`;
+      write(inside(this.#held, selector, HTMLElement), byItself ? `${click} to stop` : `Held. ${click} to release.`);
     }
     document.body.classList.toggle("frozen", session.frozen && !byItself);
     document.body.classList.toggle("inviting", moving === "invite");

@@ -1,6 +1,6 @@
 /** The knobs: a slider for each attribute that has a name, above the dimensions. */
 
-import { byId, inside, signed, stamp } from "./dom.js";
+import { byId, inside, signed, stamp, write } from "./dom.js";
 
 /** @typedef {import("./app.js").App} App */
 
@@ -82,7 +82,7 @@ export class Knobs {
       if (document.activeElement !== slider || Math.abs(slider.valueAsNumber - reading) > 0.02) {
         slider.value = String(reading);
       }
-      value.textContent = signed(reading);
+      write(value, signed(reading));
       const held = session.held.has(name);
       lock.setAttribute("aria-pressed", String(held));
       slider.disabled = held;

@@ -1,6 +1,6 @@
 /** The buttons under the face. */
 
-import { byId, inside, onClick } from "./dom.js";
+import { byId, inside, onClick, write } from "./dom.js";
 import { Glide, Walk } from "./motion.js";
 import { PARTS } from "./rules.js";
 
@@ -54,8 +54,9 @@ export class Tools {
       [this.#glide, "glide", "Glide", "#i-glide"],
     ])) {
       button.setAttribute("aria-pressed", String(moving === kind));
-      inside(button, "span", HTMLElement).textContent = moving === kind ? "Stop" : words;
-      inside(button, "use", SVGUseElement).setAttribute("href", moving === kind ? "#i-pause" : icon);
+      write(inside(button, "span", HTMLElement), moving === kind ? "Stop" : words);
+      const [use, wanted] = [inside(button, "use", SVGUseElement), moving === kind ? "#i-pause" : icon];
+      if (use.getAttribute("href") !== wanted) use.setAttribute("href", wanted);
     }
   }
 }
