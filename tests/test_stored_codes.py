@@ -229,6 +229,7 @@ def test_codes_are_refined_in_a_run_that_resumes_and_go_on_to_the_critic_and_the
     shaped_run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latents, "STEPS", 20)
+    monkeypatch.setattr(latents, "PROBES", 64)
     monkeypatch.setattr(critics, "WARMUP", 0)
 
     def run(recipe: Recipe, folder: str, begin: Path) -> dict[str, Any]:
