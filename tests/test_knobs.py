@@ -71,6 +71,7 @@ def test_all_knobs_are_one_stop_of_the_keyboard_and_their_locks_another(visit: V
     assert hand.page.evaluate("shift") <= MOST_SHIFT, "knobs and parts come without moving what is seen"
     names = hand.page.evaluate("Object.keys(morphingFaces.session.attributes)")
     assert hand["#knobs .knob"].count() == len(names) > 2
+    assert hand["#knobs"].evaluate("list => list.scrollHeight <= list.clientHeight"), "none is cut off"
     assert hand.page.evaluate(STOPS) <= MOST_STOPS
     slider = "document.activeElement.closest('.knob').querySelector('.knob-name').textContent.toLowerCase()"
     hand["#knobs .knob input"].first.focus()
