@@ -325,13 +325,18 @@ def serve() -> Iterator[Callable[..., str]]:
         thread.join(max(end - time.monotonic(), 0))
 
 
+def leave_uncompressed(patch: pytest.MonkeyPatch) -> None:
+    """Let sites be written without the compressed forms beside their files, which take seconds."""
+    patch.setattr("morphing_faces.site._compressed_forms", lambda *_: [])
+
+
 def plain_site(out: Path, bundle: Path, url: str | None = None) -> None:
-    """The page with one bundle as plain files, without the compressed forms beside them, which take seconds."""
+    """The page with one bundle as plain files, none of them compressed."""
     from morphing_faces import bundle as bundles
     from morphing_faces import site
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(site, "_compressed_forms", lambda *_: [])
+        leave_uncompressed(patch)
         site.write(out, [bundles.find(bundle)], FIRST_SEED, url=url)
 
 

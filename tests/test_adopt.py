@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import morphing_faces as mf
-from conftest import Run, drawn_faces
+from conftest import Run, drawn_faces, leave_uncompressed
 from hand import Serve, Visit, open_page, until
 from morphing_faces import bundle as bundles
 from morphing_faces import trial
@@ -293,7 +293,7 @@ def test_an_encoder_answers_in_the_coordinates(
 def test_an_adopted_bundle_works_where_bundles_work(
     tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("morphing_faces.site._compressed_forms", lambda *_: [])  # takes seconds, and shows nothing here
+    leave_uncompressed(monkeypatch)  # they show nothing here
     written(decoder(), tmp_path)
     done = command("adopt", "decoder.onnx", "-o", "mine", "--decodes", 200, "--licence", "free")
     assert done.returncode == 0, done.stderr

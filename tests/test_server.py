@@ -28,6 +28,7 @@ import pytest
 from PIL import Image
 
 import morphing_faces as mf
+from conftest import leave_uncompressed
 from morphing_faces import bundle, server, site
 from morphing_faces.cli import FIRST_SEED
 from morphing_faces.render import to_uint8
@@ -359,7 +360,7 @@ def test_the_examples_in_the_documentation_send_the_same_headers() -> None:
 def test_a_site_replaces_only_a_site(
     command: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("morphing_faces.site._compressed_forms", lambda *_: [])  # takes seconds, and shows nothing here
+    leave_uncompressed(monkeypatch)  # they show nothing here
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "letter.txt").write_text("dear")

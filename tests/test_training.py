@@ -63,40 +63,32 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def on_two_processes(
-    script: str, recipe: str, data: Dataset, folder: Path, torchrun: bool = True
-) -> subprocess.CompletedProcess[str]:
-    """``torchrun script train`` into ``folder/run``, where script and recipe are; without it, what it does is done here."""
+def on_two_processes(script: str, recipe: str, data: Dataset, folder: Path, torchrun: bool = True) -> str:
+    """``torchrun script train`` into ``folder/run``, where script and recipe are -> what it printed.
+
+    Without torchrun the two are started here, in the environment that it would give them.
+    """
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"] if torchrun else []
     command = [
-        script, "train", "--recipe", recipe, "--data", str(data.folder), "-o", "run", "--device", "cpu",
+        sys.executable, *launcher, script, "train", "--recipe", recipe, "--data", str(data.folder), "-o", "run", "--device", "cpu",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if torchrun:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        done = subprocess.run(
-            [*launcher, *command],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 0, done.stderr
-        return done
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    second, first = (
+    environments: list[dict[str, str]] = [{}]
+    if not torchrun:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+        environments = [{**group, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    started = [
         subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env={**environment, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", **own},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
-        for rank in ("1", "0")
-    )  # fmt: skip
-    said = [each.communicate(timeout=PATIENCE)[0] for each in (first, second)]
-    assert first.returncode == second.returncode == 0, "".join(said)
-    return subprocess.CompletedProcess(command, 0, said[0], "")
+        for own in environments
+    ]  # fmt: skip
+    said = [each.communicate(timeout=PATIENCE) for each in started]
+    for each, (_, error) in zip(started, said, strict=True):
+        assert each.returncode == 0, error
+    return "".join(printed for printed, _ in said)
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None], kind: type[Trainer] = Trainer) -> None:
@@ -646,8 +638,8 @@ def test_two_processes_share_every_batch_and_finish(data: Dataset, tmp_path: Pat
         """),
         encoding="utf-8",
     )
-    done = on_two_processes("spy.py", "small.toml", data, tmp_path)
-    assert done.stdout.count("run: done; ") == 1, "only the first process reports"
+    printed = on_two_processes("spy.py", "small.toml", data, tmp_path)
+    assert printed.count("run: done; ") == 1, "only the first process reports"
     assert checkpoint.load(tmp_path / "run")["state"]["step"] == 3
     assert [row["step"] for row in log(tmp_path / "run")] == [3]
     order = epoch_order(data.training, 0, 20, 0)
